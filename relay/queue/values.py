@@ -1,0 +1,70 @@
+"""The values that cross between intake, the queue and delivery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relay.outcome.outcome import Attempt, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Which worker process holds a recipient; a settlement under another epoch is fenced off."""
+
+    worker_id: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """One message as it goes out: the octets in the queue are the octets on the wire.
+
+    ``reverse_path`` is empty for the null sender; ``return_path`` is where feedback goes, empty for
+    nowhere.  ``header`` ends with its last field's CRLF, without the blank line.  ``body`` is None when
+    it is only in the store (``Spool.body`` reads it back in ``chunks`` pieces).
+    Instants are microseconds UTC.
+    """
+
+    id: int
+    account_id: str
+    identity_arn: str
+    reverse_path: str
+    return_path: str
+    configuration_set: str | None
+    received_at: int
+    expires_at: int
+    size_bytes: int
+    header: bytes
+    body: tuple[bytes, ...] | None
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRecipient:
+    """One recipient of a message and what has been tried for it."""
+
+    number: int
+    address: str
+    domain: str
+    attempts: int = 0
+    delay_reported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Consignment:
+    """A message with those of its recipients that one worker holds and shall try now."""
+
+    message: QueuedMessage
+    recipients: tuple[QueuedRecipient, ...]
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one recipient in one attempt."""
+
+    message: QueuedMessage
+    recipient: QueuedRecipient
+    lease: Lease
+    attempt: Attempt
+    outcome: Outcome

@@ -1,0 +1,308 @@
+"""Every table, once, for SQLite and PostgreSQL.
+
+Conventions: keys are 64-bit and time-ordered (``relay.submission.identifiers``) unless the subject has
+a natural one (an account's 12 digits, an access key id); instants are integer microseconds UTC; tenant
+rows carry ``account_id``.  The hot tables (message, body_chunk, recipient, attempt) have no foreign
+keys: their rows come and go in one transaction each, and a check per row would be paid by every message.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects import sqlite
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# On SQLite only a column of type INTEGER becomes the table's own key; BIGINT would cost a second index.
+Key = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+Instant = BigInteger
+AccountId = String(12)
+
+
+def _key() -> Column[int]:
+    return Column("id", Key, primary_key=True, autoincrement=False)
+
+
+def _account() -> Column[str]:
+    return Column("account_id", AccountId, ForeignKey("account.account_id"), nullable=False)
+
+
+# ---------------------------------------------------------------- the store itself
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# What changed in the control plane, in commit order: writers are serialised.  ``subject`` names the
+# cached thing that is no longer true ("identity:111122223333:owner.example"); see store/changes.py.
+change = Table(
+    "change",
+    metadata,
+    Column("seq", Key, primary_key=True, autoincrement=True),
+    Column("at", Instant, nullable=False),
+    Column("subject", String(512), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("actor", String(256), nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# One row a worker process.  A recipient leased to (id, epoch) is that process's until the heartbeat is
+# older than the lease time, or the node starts anew; a process that takes the row raises the epoch.
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("node", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("heartbeat_at", Instant, nullable=False),
+    Column("running", Boolean, nullable=False),
+)
+
+# ---------------------------------------------------------------- control plane
+
+account = Table(
+    "account",
+    metadata,
+    Column("account_id", AccountId, primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("production", Boolean, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("pause_reason", Text),
+    Column("max_24h_send", BigInteger),
+    Column("max_send_rate", BigInteger),
+    Column("created_at", Instant, nullable=False),
+)
+
+iam_user = Table(
+    "iam_user",
+    metadata,
+    _key(),
+    _account(),
+    Column("name", String(64), nullable=False),
+    Column("path", String(512), nullable=False),
+    Column("unique_id", String(32), nullable=False, unique=True),
+    Column("tags", Text, nullable=False),  # a JSON object
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("account_id", "name"),
+)
+
+user_policy = Table(
+    "user_policy",
+    metadata,
+    _key(),
+    _account(),
+    Column("user_id", Key, ForeignKey("iam_user.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("user_id", "name"),
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    Column("access_key_id", String(32), primary_key=True),
+    _account(),
+    Column("user_id", Key, ForeignKey("iam_user.id"), index=True),
+    Column("service", String(128)),
+    Column("source_arn", String(512)),
+    Column("secret", LargeBinary, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+identity = Table(
+    "identity",
+    metadata,
+    _key(),
+    _account(),
+    Column("name", String(320), nullable=False),
+    Column("type", String(16), nullable=False),  # DOMAIN | EMAIL_ADDRESS
+    Column("verification_status", String(24), nullable=False),
+    Column("verification_token", String(64), nullable=False),
+    Column("dkim_enabled", Boolean, nullable=False),
+    Column("dkim_status", String(24), nullable=False),
+    Column("feedback_forwarding", Boolean, nullable=False),
+    Column("configuration_set", String(64)),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("account_id", "name"),
+    Index("ix_identity_name", "name"),
+)
+
+dkim_key = Table(
+    "dkim_key",
+    metadata,
+    _key(),
+    _account(),
+    Column("identity_id", Key, ForeignKey("identity.id"), nullable=False, index=True),
+    Column("selector", String(63), nullable=False),
+    Column("algorithm", String(16), nullable=False),  # rsa-sha256 | ed25519-sha256
+    Column("private_key", LargeBinary, nullable=False),
+    Column("public_record", Text, nullable=False),
+    Column("status", String(16), nullable=False),  # signing | pending | retired
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("identity_id", "selector"),
+)
+
+identity_policy = Table(
+    "identity_policy",
+    metadata,
+    _key(),
+    _account(),
+    Column("identity_id", Key, ForeignKey("identity.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("identity_id", "name"),
+)
+
+configuration_set = Table(
+    "configuration_set",
+    metadata,
+    _key(),
+    _account(),
+    Column("name", String(64), nullable=False),
+    Column("sending_enabled", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("account_id", "name"),
+)
+
+# ---------------------------------------------------------------- mail
+
+message = Table(
+    "message",
+    metadata,
+    _key(),
+    Column("account_id", AccountId, nullable=False),
+    Column("identity_arn", String(512), nullable=False),
+    Column("reverse_path", String(320), nullable=False),  # on the wire; empty for the null sender
+    Column("return_path", String(320), nullable=False),  # where feedback goes; empty for nowhere
+    Column("configuration_set", String(64)),
+    Column("received_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    Column("record", Text, nullable=False),  # JSON: the decision, what was added and removed
+    Column("header", LargeBinary, nullable=False),
+    Index("ix_message_received_at", "received_at"),
+)
+
+# The octets after the header block, in pieces of at most 256 KiB, as they go out.
+body_chunk = Table(
+    "body_chunk",
+    metadata,
+    Column("message_id", Key, primary_key=True, autoincrement=False),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+recipient = Table(
+    "recipient",
+    metadata,
+    Column("message_id", Key, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("account_id", AccountId, nullable=False),
+    Column("address", String(320), nullable=False),
+    Column("domain", String(255), nullable=False),
+    Column("state", String(12), nullable=False),  # relay.outcome.transitions.State
+    Column("due_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("delay_reported", Boolean, nullable=False),
+    Column("worker_id", Integer, nullable=False),
+    Column("worker_epoch", BigInteger, nullable=False),
+    Column("last_reply", Text),
+    Column("settled_at", Instant),
+    Index(
+        "ix_recipient_due",
+        "due_at",
+        sqlite_where=text("state = 'queued'"),
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_recipient_lease",
+        "worker_id",
+        "worker_epoch",
+        sqlite_where=text("state = 'leased'"),
+        postgresql_where=text("state = 'leased'"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("message_id", Key, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("outcome", String(12), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("host", String(320), nullable=False),
+    Column("tls", String(32)),
+    Column("code", Integer),
+    Column("enhanced", String(16)),
+    Column("reply", Text, nullable=False),
+    Column("duration_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What somebody must be told of, written in the transaction that settles the recipient.
+outbox = Table(
+    "outbox",
+    metadata,
+    _key(),
+    Column("account_id", AccountId, nullable=False),
+    Column("message_id", Key, nullable=False),
+    Column("kind", String(24), nullable=False),  # bounce | delay
+    Column("payload", Text, nullable=False),  # JSON
+    Column("created_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("state", String(12), nullable=False),  # queued | leased | done | dead
+    Column("worker_id", Integer, nullable=False),
+    Column("worker_epoch", BigInteger, nullable=False),
+    Column("last_error", Text),
+    Index(
+        "ix_outbox_due",
+        "due_at",
+        sqlite_where=text("state IN ('queued', 'leased')"),
+        postgresql_where=text("state IN ('queued', 'leased')"),
+    ),
+)
+
+refusal = Table(
+    "refusal",
+    metadata,
+    _key(),
+    Column("reference", String(16), nullable=False, index=True),
+    Column("account_id", AccountId, nullable=False),
+    Column("access_key_id", String(32), nullable=False),
+    Column("at", Instant, nullable=False, index=True),
+    Column("reason", String(64), nullable=False),
+    Column("reply", Text, nullable=False),
+    Column("record", Text, nullable=False),  # JSON: what is needed to judge it again
+)
