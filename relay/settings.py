@@ -1,0 +1,289 @@
+"""The settings: one TOML file, overridable by ``RELAY_*``, read once into frozen values.
+
+Unknown keys and bad values stop the start, all of them listed at once.  What changes while the gateway
+runs (accounts, identities, policies) is in the store, not here.  The example file in ``config/`` is
+made from this schema (``example``), so that a key, its meaning and its default stand in one place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+FILE_NAME = "relay.toml"
+# Names under the prefix that are not settings: where the file is, and which server the tests use.
+_NOT_SETTINGS = {"RELAY_CONFIG", "RELAY_TEST_PG"}
+
+
+class SettingsError(Exception):
+    """Everything that is wrong with the settings; ``problems`` has a line for each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def _split(value: Any) -> Any:
+    """Lists may be given in the environment as ``a,b`` or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def parse_endpoint(text: str) -> tuple[str, int]:
+    """``address:port`` to its two parts; an IPv6 address stands in brackets."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError(f"{text!r} is not address:port, such as 0.0.0.0:587 or [::]:587")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _listen_address(text: str) -> str:
+    host, _ = parse_endpoint(text)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"{text!r}: a listener needs an IP address, such as 127.0.0.1:2587") from None
+    return text
+
+
+def _smarthost(text: str) -> str:
+    if text:
+        parse_endpoint(text)
+    return text
+
+
+def _host_name(text: str) -> str:
+    if not re.fullmatch(
+        r"(?i)(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", text
+    ):
+        raise ValueError(f"{text!r} is not a host name in ASCII, such as relay.example.com")
+    return text.lower()
+
+
+Listen = Annotated[
+    tuple[Annotated[str, AfterValidator(_listen_address)], ...], NoDecode, BeforeValidator(_split)
+]
+HostName = Annotated[str, AfterValidator(_host_name)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RelaySection(_Section):
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] = Field(
+        "us-east-1",
+        description="The region of every identity ARN here. A store belongs to one region for good.",
+    )
+    hostname: HostName = Field(
+        "localhost",
+        description="Our name in the banner, EHLO, Received and Message-ID: a fully qualified one.",
+    )
+    workers: int = Field(
+        0, ge=0, le=64, description="Worker processes; 0 is one for each processor, more never help."
+    )
+    dialect: Literal["relay", "ses"] = Field(
+        "relay", description='"ses" replaces Message-ID and Date as SES does; "relay" keeps the author\'s.'
+    )
+    node: str = Field(
+        "", max_length=64, description="This machine among several on one store; empty is its host name."
+    )
+
+
+class StoreSection(_Section):
+    url: str = Field(
+        "sqlite:///relay.db",
+        description="sqlite:///FILE (relative to this file) or postgresql://user:password@host/database.",
+    )
+    key_file: str = Field(
+        "relay.key", description="The key that encrypts secrets in the store. Keep a copy elsewhere."
+    )
+
+
+class SmtpSection(_Section):
+    listen: Listen = Field(
+        ("0.0.0.0:587", "0.0.0.0:2587"),
+        description="address:port of the listeners that offer STARTTLS.",
+    )
+    listen_tls: Listen = Field(
+        ("0.0.0.0:465", "0.0.0.0:2465"),
+        description="address:port of the listeners that begin with TLS.",
+    )
+    certificate: str = Field("relay.crt", description="PEM file with our certificate and its chain.")
+    private_key: str = Field("relay.pem", description="PEM file with the certificate's private key.")
+    allow_plaintext_auth: bool = Field(
+        False, description="Offer AUTH without TLS to clients on the loopback interface; never to others."
+    )
+    max_recipients: int = Field(50, ge=1, le=1000, description="Recipients of one message (SES: 50).")
+    max_message_bytes: int = Field(
+        41_943_040, ge=1024, description="Octets of one message, attachments as encoded (SES: 40 MB)."
+    )
+    max_connections: int = Field(2000, ge=1, description="Open client connections of one worker.")
+    max_connections_per_address: int = Field(
+        100, ge=1, description="Of these, from one IPv4 address or IPv6 /64."
+    )
+    idle_seconds: int = Field(300, ge=1, description="A client silent for so long is disconnected.")
+    max_auth_failures: int = Field(5, ge=1, description="Failed logins after which we disconnect.")
+    enhanced_status_codes: bool = Field(
+        False, description="Put RFC 3463 codes into replies; SES does not, so the default does not."
+    )
+
+
+class DeliverySection(_Section):
+    smarthost: Annotated[str, AfterValidator(_smarthost)] = Field(
+        "", description="host:port of the next hop, which takes all mail."
+    )
+    smarthost_tls: Literal["none", "opportunistic", "require", "verify"] = Field(
+        "opportunistic",
+        description='TLS to it: "require" never falls back to plaintext, "verify" also checks the name.',
+    )
+    smarthost_user: str = Field("", description="User name for AUTH to it; empty is no AUTH.")
+    smarthost_password_file: str = Field("", description="File that holds the password for it.")
+    connections: int = Field(20, ge=1, le=500, description="Connections to one next hop from one worker.")
+    retry_first_seconds: int = Field(60, ge=1, description="Wait before the second attempt; it doubles.")
+    retry_max_seconds: int = Field(3600, ge=1, description="The longest wait between two attempts.")
+    expire_seconds: int = Field(50_400, ge=1, description="After so long mail bounces (SES: 14 h).")
+    delay_notice_seconds: int = Field(
+        14_400, ge=0, description="After so long the Return-Path is told of the delay; 0 is never."
+    )
+
+
+class SandboxSection(_Section):
+    owner_too: bool = Field(
+        False, description="A lent identity's owner must be out of the sandbox too, not only the sender."
+    )
+
+
+class BounceSection(_Section):
+    domain: str = Field(
+        "",
+        description="Domain of our envelope senders, whose MX is this relay; empty: the author's goes out.",
+    )
+
+
+class RetentionSection(_Section):
+    days: int = Field(7, ge=1, description="Days that records of finished messages and refusals are kept.")
+
+
+class LogSection(_Section):
+    format: Literal["text", "json"] = Field("text", description="One line an event, for people or machines.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is logged."
+    )
+
+
+class Settings(BaseSettings):
+    """All sections; only ``app`` and ``cli`` see the whole."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="RELAY_", env_nested_delimiter="__"
+    )
+
+    relay: RelaySection = RelaySection()
+    store: StoreSection = StoreSection()
+    smtp: SmtpSection = SmtpSection()
+    delivery: DeliverySection = DeliverySection()
+    sandbox: SandboxSection = SandboxSection()
+    bounce: BounceSection = BounceSection()
+    retention: RetentionSection = RetentionSection()
+    log: LogSection = LogSection()
+    directory: Path = Path()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The environment beats the file, whose content arrives as init arguments.
+        return env_settings, init_settings
+
+    def path(self, name: str) -> Path:
+        """A file named in the settings, relative to the settings file's directory."""
+        return self.directory / name
+
+    @property
+    def store_url(self) -> str:
+        """The store's URL with SQLite's file made absolute."""
+        prefix = "sqlite:///"
+        if self.store.url.startswith(prefix):
+            return prefix + str(self.path(self.store.url.removeprefix(prefix)).absolute())
+        return self.store.url
+
+
+def load(file: Path) -> Settings:
+    """Read the settings file and the environment; SettingsError lists everything that is wrong."""
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError([f"{file}: no such file; `relay init {file.parent}` makes one"]) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError([f"{file}: {error}"]) from None
+    problems = list(_stray_variables())
+    if "directory" in content:
+        problems.append(f"{file}: directory: unknown key")
+    try:
+        settings = Settings(**{**content, "directory": file.absolute().parent})
+    except ValidationError as error:
+        problems += [_problem(file, detail) for detail in error.errors(include_url=False)]
+    except Exception as error:  # pydantic-settings wraps what a variable's JSON raises
+        problems.append(f"environment: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _stray_variables() -> Iterator[str]:
+    sections = {f"RELAY_{name.upper()}" for name in Settings.model_fields if name != "directory"}
+    for name in sorted(os.environ):
+        if name.startswith("RELAY_") and name not in _NOT_SETTINGS:
+            section, _, key = name.partition("__")
+            if section not in sections or not key:
+                yield f"environment: {name}: no such setting; the form is RELAY_SMTP__LISTEN"
+
+
+def _problem(file: Path, detail: Any) -> str:
+    section, *keys = (str(part) for part in detail["loc"])
+    variable = f"RELAY_{section}__{keys[0]}".upper() if keys else ""
+    source = f"environment: {variable}" if variable in os.environ else f"{file}: [{section}] {'.'.join(keys)}"
+    text = (
+        "unknown key" if detail["type"] == "extra_forbidden" else detail["msg"].removeprefix("Value error, ")
+    )
+    return f"{source.rstrip()}: {text}"
+
+
+def example(**overrides: dict[str, Any]) -> str:
+    """The settings file with every key, its meaning and its default, or the value in ``overrides``."""
+    lines = ["# Settings of the relay. Relative files are relative to this one's directory."]
+    for section, info in Settings.model_fields.items():
+        if section == "directory":
+            continue
+        lines += ["", f"[{section}]"]
+        for key, field in info.annotation.model_fields.items():  # type: ignore[union-attr]
+            value = overrides.get(section, {}).get(key, field.default)
+            lines += [f"# {field.description}", f"{key} = {_toml(value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

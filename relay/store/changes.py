@@ -1,0 +1,81 @@
+"""The change feed: what in the control plane is no longer as somebody may have cached it.
+
+Control-plane writes are serialised, so that the numbers of the feed are in commit order, and each says
+which ``subject`` it touched.  A worker reads the feed every 200 ms; a group commit reads it too, and a
+message that was judged on a subject changed since is judged again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, insert, select, text
+
+from relay.store.engine import Store
+from relay.store.tables import change
+
+# Any constant will do, as long as nobody else takes the same advisory lock in this database.
+_CONTROL_LOCK = 0x72656C6179
+CHANNEL = "relay_change"
+
+
+def account_subject(account_id: str) -> str:
+    return f"account:{account_id}"
+
+
+def user_subject(user_id: int) -> str:
+    return f"user:{user_id}"
+
+
+def credential_subject(access_key_id: str) -> str:
+    return f"credential:{access_key_id}"
+
+
+def identity_subject(account_id: str, name: str) -> str:
+    """Of an identity with its policies and keys, whether it exists or not."""
+    return f"identity:{account_id}:{name}"
+
+
+def configuration_set_subject(account_id: str, name: str) -> str:
+    return f"configuration-set:{account_id}:{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ControlWrite:
+    """A control-plane transaction under way: its connection, and where changes are recorded."""
+
+    connection: Connection
+    actor: str
+
+    def record(self, subject: str, action: str) -> None:
+        """Note that ``subject`` was changed by ``action`` ("PutIdentityPolicy")."""
+        at = time.time_ns() // 1000
+        row = {"at": at, "subject": subject, "action": action, "actor": self.actor}
+        self.connection.execute(insert(change), [row])
+
+
+@contextmanager
+def control_write(store: Store, actor: str) -> Iterator[ControlWrite]:
+    """One control-plane transaction, one at a time over all processes and nodes."""
+    with store.write() as connection:
+        if not store.is_sqlite:  # SQLite has one writer anyway
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CONTROL_LOCK})
+        yield ControlWrite(connection, actor)
+        if not store.is_sqlite:
+            connection.execute(text(f"NOTIFY {CHANNEL}"))
+
+
+def newest(connection: Connection) -> int:
+    """The number of the newest change; 0 before the first."""
+    return connection.execute(select(func.max(change.c.seq))).scalar() or 0
+
+
+def since(connection: Connection, seq: int, limit: int = 10_000) -> list[tuple[int, str]]:
+    """The (number, subject) pairs after ``seq``, oldest first, at most ``limit``."""
+    query = (
+        select(change.c.seq, change.c.subject).where(change.c.seq > seq).order_by(change.c.seq).limit(limit)
+    )
+    return [(row.seq, row.subject) for row in connection.execute(query)]

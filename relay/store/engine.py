@@ -1,0 +1,198 @@
+"""The store's two engines behind one door: SQLite on one machine, PostgreSQL for several.
+
+``Store.write`` is one durable transaction: on SQLite ``BEGIN IMMEDIATE`` behind a lock file, because
+SQLite's own busy handler sleeps and starves one of two processes; on PostgreSQL an ordinary one.
+``Store.read`` is a snapshot.  Both promise what ``design.md`` asks of a 250: WAL with
+``synchronous=FULL``, ``synchronous_commit=on``, asserted on each connection.
+
+SQLite's write-ahead log is checkpointed here and nowhere else, by a process that holds the lock file:
+two connections that checkpoint at once can lose a transaction in every SQLite before 3.51.3 (the
+WAL-reset defect).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+# 16 KB pages help large bodies (a quarter of the overflow pages); fixed when the file is made.
+_PAGE_BYTES = 16_384
+_CHECKPOINT_BYTES = 32 * 1024 * 1024
+_BUSY_MILLISECONDS = 5_000
+_CONNECT_SECONDS = 5
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer, or not in time; what was asked may be asked again."""
+
+
+class StoreError(Exception):
+    """The store cannot be used as it is; the text says what to do."""
+
+
+class Store:
+    """Connections to one store.  Safe to use from several threads; not across a fork."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if not self.is_sqlite and self.url.get_backend_name() != "postgresql":
+            raise StoreError(f"[store] url: {self.url.get_backend_name()!r} is neither sqlite nor postgresql")
+        self._lock = _FileLock(Path(f"{self.url.database}-lock")) if self.is_sqlite else None
+        self._writer = self._engine(writes=True)
+        self._reader = self._engine(writes=False)
+
+    def _engine(self, *, writes: bool) -> Engine:
+        if self.is_sqlite:
+            engine = create_engine(
+                self.url,
+                poolclass=QueuePool,
+                pool_size=4,
+                max_overflow=4,
+                connect_args={"check_same_thread": False, "timeout": _BUSY_MILLISECONDS / 1000},
+            )
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_immediate if writes else _begin_deferred)
+            return engine
+        engine = create_engine(
+            self.url.set(drivername="postgresql+psycopg"),
+            pool_size=4,
+            max_overflow=4,
+            isolation_level="READ COMMITTED" if writes else "REPEATABLE READ",
+            connect_args={"connect_timeout": _CONNECT_SECONDS},
+        )
+        event.listen(engine, "connect", _prepare_postgresql)
+        return engine
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction, durable when the block ends; StoreUnavailable if it cannot be."""
+        with _translated(), self._lock or _no_lock(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent view; it sees every transaction that ended before it began."""
+        with _translated(), self._reader.begin() as connection:
+            yield connection
+
+    def checkpoint_if_large(self) -> None:
+        """Move SQLite's log into the database file once it has grown; elsewhere nothing."""
+        if not self.is_sqlite:
+            return
+        with suppress(FileNotFoundError):
+            if os.stat(f"{self.url.database}-wal").st_size < _CHECKPOINT_BYTES:
+                return
+            with _translated(), self._lock or _no_lock(), self._reader.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self._writer.dispose()
+        self._reader.dispose()
+        if self._lock:
+            self._lock.close()
+
+
+class _FileLock:
+    """``flock`` on a file beside the database, and a thread lock, since flock is per open file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = threading.Lock()
+        self._fd: int | None = None
+
+    def __enter__(self) -> None:
+        self._thread.acquire()
+        try:
+            if self._fd is None:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except BaseException:
+            self._thread.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        assert self._fd is not None
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._thread.release()
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+@contextmanager
+def _no_lock() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Trouble that passes by itself becomes StoreUnavailable; a broken statement stays what it is."""
+    try:
+        yield
+    except DBAPIError as error:
+        if error.connection_invalidated or _is_passing(error.orig):
+            raise StoreUnavailable(str(error.orig)) from error
+        raise
+    except SQLAlchemyError as error:
+        if type(error).__name__ == "TimeoutError":
+            raise StoreUnavailable("no free connection") from error
+        raise
+    except OSError as error:
+        raise StoreUnavailable(str(error)) from error
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool(names & {"OperationalError", "InterfaceError"}) or isinstance(error, sqlite3.DatabaseError)
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    for pragma in (
+        f"page_size={_PAGE_BYTES}",
+        f"busy_timeout={_BUSY_MILLISECONDS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "wal_autocheckpoint=0",
+        "foreign_keys=ON",
+        "cache_size=-16384",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]
+    if (mode, synchronous) != ("wal", 2):
+        raise StoreError(f"SQLite runs with journal_mode={mode}, synchronous={synchronous}: not durable")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+        cursor.execute("SET statement_timeout = '30s'")
+        cursor.execute("SELECT current_setting('synchronous_commit'), current_setting('fsync')")
+        synchronous, fsync = cursor.fetchone()
+    connection.commit()
+    # fsync off belongs to the server's owner: tests run so; `relay check` names it.
+    if synchronous != "on":
+        raise StoreError(f"PostgreSQL runs with synchronous_commit={synchronous}, fsync={fsync}: not durable")

@@ -1,0 +1,88 @@
+"""Secrets at rest: AES-GCM under a key file that lies outside the database.
+
+The key file is JSON: ``{"current": "1", "keys": {"1": "<base64 of 32 octets>"}}``; it may hold several
+keys, so that old rows stay readable while they are encrypted anew.  From each key HKDF (RFC 5869)
+derives one per purpose.  A sealed value is ``key id | 0 | nonce | ciphertext``, bound to its place
+(table, column, row) as associated data: a row copied elsewhere does not open.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+
+
+class KeyFileError(Exception):
+    """The key file is missing, unreadable or the wrong one; the text says what to do."""
+
+
+class Secrets:
+    """Seals and opens secrets; its repr shows key ids only."""
+
+    def __init__(self, keys: dict[str, bytes], current: str) -> None:
+        self._keys = keys
+        self.current = current
+        self._ciphers = {key_id: AESGCM(self.derive("store", key_id)) for key_id in keys}
+
+    def __repr__(self) -> str:
+        return f"Secrets(keys={sorted(self._keys)}, current={self.current!r})"
+
+    def derive(self, label: str, key_id: str | None = None) -> bytes:
+        """32 octets for one purpose: store, verp, sns, page, cookie."""
+        master = self._keys[key_id or self.current]
+        return HKDF(SHA256(), _KEY_BYTES, salt=None, info=f"relay {label}".encode()).derive(master)
+
+    def seal(self, plain: bytes, place: str) -> bytes:
+        """Encrypt for one ``place``, written ``table/column/row``."""
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._ciphers[self.current].encrypt(nonce, plain, place.encode())
+        return self.current.encode() + b"\0" + nonce + sealed
+
+    def open(self, sealed: bytes, place: str) -> bytes:
+        """Decrypt what was sealed for ``place``; KeyFileError if no key of the file opens it."""
+        key_id, _, rest = bytes(sealed).partition(b"\0")
+        cipher = self._ciphers.get(key_id.decode("ascii", "replace"))
+        if cipher is None:
+            raise KeyFileError(f"the key file has no key {key_id.decode('ascii', 'replace')!r}")
+        try:
+            return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], place.encode())
+        except InvalidTag:
+            raise KeyFileError(f"the key file does not open {place}: it is not this store's") from None
+
+
+def create_key_file(path: Path) -> None:
+    """Write a new key file, mode 0600; FileExistsError if there is one."""
+    key = base64.b64encode(os.urandom(_KEY_BYTES)).decode()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w") as file:
+        json.dump({"current": "1", "keys": {"1": key}}, file)
+        file.write("\n")
+
+
+def load_key_file(path: Path) -> Secrets:
+    """Read the key file; KeyFileError says what is wrong with it."""
+    try:
+        content = json.loads(path.read_text())
+        keys = {str(key_id): base64.b64decode(key, validate=True) for key_id, key in content["keys"].items()}
+        current = content["current"]
+    except FileNotFoundError:
+        raise KeyFileError(f"{path}: no such key file; restore it from your copy") from None
+    except PermissionError:
+        raise KeyFileError(f"{path}: not readable by this user") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise KeyFileError(f"{path}: not a key file") from None
+    if current not in keys or any(len(key) != _KEY_BYTES for key in keys.values()):
+        raise KeyFileError(f"{path}: not a key file")
+    if path.stat().st_mode & 0o077:
+        raise KeyFileError(f"{path}: others may read it; run: chmod 600 {path}")
+    return Secrets(keys, current)
