@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relay.outcome.outcome import Attempt, Outcome
+from relay.store.engine import StoreUnavailable as StoreUnavailable  # delivery knows the queue only
 
 
 @dataclass(frozen=True, slots=True)

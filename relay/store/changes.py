@@ -26,8 +26,9 @@ def account_subject(account_id: str) -> str:
     return f"account:{account_id}"
 
 
-def user_subject(user_id: int) -> str:
-    return f"user:{user_id}"
+def user_subject(unique_id: str) -> str:
+    """Of a user with its policies, by its immutable id."""
+    return f"user:{unique_id}"
 
 
 def credential_subject(access_key_id: str) -> str:

@@ -150,7 +150,8 @@ identity = Table(
     Column("configuration_set", String(64)),
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("account_id", "name"),
-    Index("ix_identity_name", "name"),
+    # The decision must notice an address that equals an identity but for letter case.
+    Index("ix_identity_folded", "account_id", text("lower(name)")),
 )
 
 dkim_key = Table(
@@ -268,6 +269,15 @@ attempt = Table(
     Column("reply", Text, nullable=False),
     Column("duration_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# A large body that is still arriving: its chunks are in, its message row is not yet.
+spill = Table(
+    "spill",
+    metadata,
+    Column("message_id", Key, primary_key=True, autoincrement=False),
+    Column("worker_id", Integer, nullable=False),
+    Column("worker_epoch", BigInteger, nullable=False),
 )
 
 # What somebody must be told of, written in the transaction that settles the recipient.

@@ -1,0 +1,342 @@
+"""The decision: may this be sent, by whom is it granted, and whose key signs it.
+
+One function, ``decide``, for live mail, ``relay explain``, dry runs and kept refusals.  It is pure: the
+``Ground`` holds every account, identity and policy it reads, ``wanted`` says which those are.
+
+The order is fixed (design, section 5): ARNs, the sender's own policies and the identity's, then
+verification, sandbox, paused account, configuration set.  "Not authorized" therefore comes before "not
+verified", as SES does it, and a stranger learns nothing of which identities exist: an ARN that names
+nothing, another region or nonsense is answered like one without a grant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from relay.authorization.context import Context, context_of
+from relay.authorization.evaluate import Effect, Verdict, evaluate
+from relay.authorization.identities import (
+    Identities,
+    Identity,
+    IdentityArn,
+    covering_names,
+    covers,
+    identity_arn,
+    most_specific_verified,
+    parse_identity_arn,
+)
+from relay.authorization.policy import Policy
+from relay.authorization.reasons import explain_denial
+from relay.authorization.request import Caller, Request, caller_of
+from relay.authorization.send import Claim, Send, claims
+from relay.submission.address import Mailbox
+from relay.submission.answer import Reason
+
+# SES cuts the list of unverified identities with "..." when not all fit; a reply line has 512 octets.
+_LISTED_IDENTITIES_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator fixed for every decision."""
+
+    region: str
+    owner_out_of_sandbox_too: bool = False
+    simulator_domain: str = "simulator.amazonses.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account as the decision sees it."""
+
+    account_id: str
+    production: bool
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationSet:
+    name: str
+    sending_enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Everything a decision is made on.  ``user_policies`` is None for a service, which has none."""
+
+    account: Account
+    user_policies: tuple[Policy, ...] | None
+    identities: Identities
+    owners: Mapping[str, Account]
+    configuration_sets: Mapping[str, ConfigurationSet]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Why one address may be used: the identity, and the statement that allowed it if one did."""
+
+    claim: Claim
+    identity: Identity
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """It may be sent.
+
+    ``identity`` is the one named for From; ``settings`` the most specific verified one of the same
+    account, whose switches apply.  ``signer`` is the domain identity whose key signs, or None with
+    ``unsigned_because``.
+    """
+
+    identity: Identity
+    settings: Identity
+    grants: tuple[Grant, ...]
+    signer: Identity | None
+    unsigned_because: str | None
+    configuration_set: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """It may not.  ``text`` is SES's sentence; ``explanation`` names what failed, no policy's value."""
+
+    reason: Reason
+    text: str
+    explanation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unverified:
+    claim: Claim
+
+
+Decision = Allowed | Denied
+
+
+def wanted(send: Send, production: bool) -> frozenset[tuple[str, str]]:
+    """The (account, case-folded name) of every identity that ``decide`` may ask for."""
+    own = send.principal.account_id
+    found: set[tuple[str, str]] = set()
+    for claim in claims(send):
+        arn = parse_identity_arn(claim.arn) if claim.arn else None
+        account_id = arn.account_id if arn and covers(arn.name, claim.address) else own
+        found.update((account_id, name.lower()) for name in covering_names(claim.address))
+    if not production:
+        for recipient in send.recipients:
+            found.update((own, name.lower()) for name in covering_names(recipient))
+    return frozenset(found)
+
+
+def named_owners(send: Send) -> frozenset[str]:
+    """The accounts whose identities the ARNs name."""
+    arns = (parse_identity_arn(claim.arn) for claim in claims(send) if claim.arn)
+    return frozenset(arn.account_id for arn in arns if arn)
+
+
+def decide(send: Send, ground: Ground, rules: Rules) -> Decision:
+    """Allowed with what follows from it, or Denied with its reason."""
+    judge = _Judge(send, ground, rules)
+    answers = [judge.claim(claim) for claim in claims(send)]
+    for answer in answers:
+        if isinstance(answer, Denied):
+            return answer
+    unverified = [answer.claim.shown for answer in answers if isinstance(answer, _Unverified)]
+    if unverified:
+        return _not_verified(unverified, rules.region)
+    grants = tuple(answer for answer in answers if isinstance(answer, Grant))
+    return _sandbox(send, ground, rules, grants) or _sending(send, ground, grants)
+
+
+class _Judge:
+    """Judges each claim of one submission; claims on the same address and ARN are judged once."""
+
+    def __init__(self, send: Send, ground: Ground, rules: Rules) -> None:
+        self._send = send
+        self._ground = ground
+        self._rules = rules
+        self._caller: Caller = caller_of(send.principal)
+        self._context: Context = context_of(send, rules.region)
+        self._judged: dict[tuple[Mailbox, str | None], Grant | Denied | _Unverified] = {}
+
+    def claim(self, claim: Claim) -> Grant | Denied | _Unverified:
+        key = (claim.address, claim.arn)
+        if key not in self._judged:
+            self._judged[key] = self._judge(claim)
+        answer = self._judged[key]
+        # The same verdict, told of this role: From shows its display name, MAIL FROM the bare address.
+        if isinstance(answer, _Unverified):
+            return _Unverified(claim)
+        return Grant(claim, answer.identity, answer.verdict) if isinstance(answer, Grant) else answer
+
+    def _judge(self, claim: Claim) -> Grant | Denied | _Unverified:
+        named = parse_identity_arn(claim.arn) if claim.arn else None
+        if claim.arn and (named is None or (named.partition, named.region) != ("aws", self._rules.region)):
+            return self._denied(claim, claim.arn, None, ())
+        if named and not covers(named.name, claim.address):
+            named = None  # it says nothing about this address; the sender's own identities do
+        account_id = named.account_id if named else self._send.principal.account_id
+        levels = self._ground.identities.covering(account_id, claim.address)
+        target = self._ground.identities.named(named) if named else most_specific_verified(levels)
+        resource = self._resource(claim, named, target)
+        return self._own_side(claim, resource, account_id) or self._owners_side(
+            claim, resource, account_id, levels, target, is_named=named is not None
+        )
+
+    def _resource(self, claim: Claim, named: IdentityArn | None, target: Identity | None) -> str:
+        if named:
+            return str(named)
+        if target:
+            return target.arn
+        return identity_arn(self._rules.region, self._send.principal.account_id, str(claim.address))
+
+    def _own_side(self, claim: Claim, resource: str, account_id: str) -> Denied | None:
+        """The sender's user policies must allow the action on the identity too."""
+        policies = self._ground.user_policies
+        if policies is None:
+            return None
+        request = self._request(resource, account_id)
+        verdict = evaluate(policies, request)
+        if verdict.effect is Effect.ALLOW:
+            return None
+        explanation = explain_denial(policies, request, verdict, claim, own_side=True)
+        return self._refusal(resource, explanation)
+
+    def _owners_side(
+        self,
+        claim: Claim,
+        resource: str,
+        account_id: str,
+        levels: Sequence[Identity],
+        target: Identity | None,
+        *,
+        is_named: bool,
+    ) -> Grant | Denied | _Unverified:
+        if target is None:
+            return self._denied(claim, resource, None, ()) if is_named else _Unverified(claim)
+        deciding, verdict = self._ask(levels, account_id)
+        if verdict and verdict.effect is Effect.EXPLICIT_DENY and deciding:
+            return self._denied(claim, resource, self._request(deciding.arn, account_id), deciding.policies)
+        if verdict is None and account_id != self._send.principal.account_id:
+            policies = [policy for level in levels for policy in level.policies]
+            return self._denied(claim, resource, self._request(target.arn, account_id), policies)
+        if not target.verified or self._ground.identities.has_other_case(account_id, claim.address):
+            return _Unverified(claim)
+        return Grant(claim, target, verdict)
+
+    def _ask(self, levels: Sequence[Identity], account_id: str) -> tuple[Identity | None, Verdict | None]:
+        """The most specific level that says anything.  An Allow of an unverified identity is silence."""
+        for level in levels:
+            if not level.policies:
+                continue
+            verdict = evaluate(level.policies, self._request(level.arn, account_id))
+            if verdict.effect is Effect.EXPLICIT_DENY or (verdict.effect is Effect.ALLOW and level.verified):
+                return level, verdict
+        return None, None
+
+    def _request(self, resource: str, account_id: str) -> Request:
+        context = {**self._context, "aws:resourceaccount": account_id}
+        return Request(self._caller, self._send.action, resource, context)
+
+    def _denied(
+        self, claim: Claim, resource: str, request: Request | None, policies: Sequence[Policy]
+    ) -> Denied:
+        verdict = evaluate(policies, request) if request else None
+        return self._refusal(resource, explain_denial(policies, request, verdict, claim, own_side=False))
+
+    def _refusal(self, resource: str, explanation: str) -> Denied:
+        send = self._send
+        text = (
+            f"Access denied: User `{send.principal.arn}' is not authorized to perform"
+            f" `{send.action}' on resource `{resource}'"
+        )
+        return Denied(Reason.ACCESS_DENIED, text, explanation)
+
+
+def _not_verified(shown: Sequence[str], region: str) -> Denied:
+    text = (
+        "Message rejected: Email address is not verified. The following identities failed the check in"
+        f" region {region.upper()}: {', '.join(_fitting(dict.fromkeys(shown)))}"
+    )
+    return Denied(Reason.NOT_VERIFIED, text)
+
+
+def _fitting(shown: Mapping[str, None]) -> Iterator[str]:
+    room = _LISTED_IDENTITIES_CHARACTERS
+    for text in shown:
+        room -= len(text) + 2
+        if room < 0:
+            yield "..."
+            return
+        yield text
+
+
+def _sandbox(send: Send, ground: Ground, rules: Rules, grants: Sequence[Grant]) -> Denied | None:
+    """R15: from a sandbox only verified recipients and the mailbox simulator are reached."""
+    if ground.account.production and not (rules.owner_out_of_sandbox_too and _lent(send, ground, grants)):
+        return None
+    own = send.principal.account_id
+    failed = [
+        str(recipient)
+        for recipient in send.recipients
+        if recipient.domain != rules.simulator_domain
+        and not most_specific_verified(ground.identities.covering(own, recipient))
+    ]
+    return _not_verified(failed, rules.region) if failed else None
+
+
+def _lent(send: Send, ground: Ground, grants: Sequence[Grant]) -> bool:
+    """Whether an identity of another account that is still in the sandbox is used."""
+    owners = {grant.identity.account_id for grant in grants} - {send.principal.account_id}
+    return any(not ground.owners[owner].production for owner in owners if owner in ground.owners)
+
+
+def _sending(send: Send, ground: Ground, grants: tuple[Grant, ...]) -> Decision:
+    """Everything is granted: what remains are switches."""
+    if ground.account.paused:
+        return Denied(
+            Reason.PAUSED,
+            "Message rejected: Sending paused for this account. For more information, please check the"
+            " inbox of the email address associated with your AWS account.",
+        )
+    granted = grants[0]
+    identity = granted.identity
+    levels = ground.identities.covering(identity.account_id, granted.claim.address)
+    settings = most_specific_verified(levels) or identity
+    configuration_set = send.configuration_set
+    if configuration_set is None and settings.account_id == send.principal.account_id:
+        configuration_set = settings.configuration_set  # R3: never a foreign identity's default
+    refusal = _configuration_set(configuration_set, ground)
+    if refusal:
+        return refusal
+    signer, unsigned_because = _signer(settings, levels)
+    return Allowed(identity, settings, grants, signer, unsigned_because, configuration_set)
+
+
+def _configuration_set(name: str | None, ground: Ground) -> Denied | None:
+    if name is None:
+        return None
+    found = ground.configuration_sets.get(name)
+    if found is None:
+        text = f"Message rejected: Configuration set <{name}> does not exist."
+        return Denied(Reason.CONFIGURATION_SET, text)
+    if not found.sending_enabled:
+        return Denied(
+            Reason.CONFIGURATION_SET, f"Message rejected: Sending paused for configuration set <{name}>."
+        )
+    return None
+
+
+def _signer(settings: Identity, levels: Sequence[Identity]) -> tuple[Identity | None, str | None]:
+    """R11: whose key signs.  An address identity uses the key of the domain identity above it."""
+    if not settings.dkim_enabled:
+        return None, f"DKIM is switched off for {settings.name}"
+    domain = most_specific_verified([level for level in levels if level.is_domain])
+    if domain is None or not domain.has_keys:
+        return None, f"no domain identity above {settings.name} holds a key"
+    if not domain.dkim_enabled:
+        return None, f"DKIM is switched off for {domain.name}"
+    if not domain.dkim_verified:
+        return None, f"the DKIM key of {domain.name} has not been seen in DNS"
+    return domain, None

@@ -1,0 +1,163 @@
+"""Out of a worker's hands: what became of each recipient, in one transaction with who must be told.
+
+A settlement is fenced: it counts only while the recipient is leased to the worker and epoch that tried
+it.  A permanent failure is recorded only together with its outbox row, so that no crash can lose the
+notice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, insert, update
+
+from relay.outcome.outcome import Bounced, Deferred, Delivered, Reply
+from relay.outcome.transitions import State
+from relay.queue.values import Settled
+from relay.queue.writer import GroupWriter, Job
+from relay.store.tables import attempt, outbox, recipient
+
+_SETTLE = (
+    update(recipient)
+    .where(
+        recipient.c.message_id == bindparam("id"),
+        recipient.c.number == bindparam("n"),
+        recipient.c.state == State.LEASED.value,
+        recipient.c.worker_id == bindparam("by_worker"),
+        recipient.c.worker_epoch == bindparam("by_epoch"),
+    )
+    .values(
+        state=bindparam("to_state"),
+        due_at=bindparam("to_due_at"),
+        attempts=bindparam("to_attempts"),
+        delay_reported=bindparam("to_delay_reported"),
+        last_reply=bindparam("to_last_reply"),
+        settled_at=bindparam("to_settled_at"),
+    )
+)
+_INSERT_ATTEMPT = insert(attempt)
+_INSERT_OUTBOX = insert(outbox)
+
+
+class Settlement:
+    """Settles for one worker process.  ``next_id`` makes the outbox rows' ids."""
+
+    def __init__(self, writer: GroupWriter, next_id: Callable[[], int]) -> None:
+        self._writer = writer
+        self._next_id = next_id
+
+    async def settle(self, settled: Sequence[Settled]) -> None:
+        """Durable when it returns; StoreUnavailable if it is not."""
+        if settled:
+            await self._writer.submit(Job(self._run, tuple(settled)))
+
+    def _run(self, connection: Connection, payloads: Sequence[Sequence[Settled]]) -> list[None]:
+        settle(connection, [one for payload in payloads for one in payload], self._next_id)
+        return [None] * len(payloads)
+
+
+def settle(connection: Connection, settled: Sequence[Settled], next_id: Callable[[], int]) -> None:
+    """Write the outcomes that are still ours to tell."""
+    savepoint = connection.begin_nested()
+    result = connection.execute(_SETTLE, [_row(one) for one in settled])
+    if result.rowcount == len(settled):
+        savepoint.commit()
+    else:
+        savepoint.rollback()
+        settled = [one for one in settled if connection.execute(_SETTLE, _row(one)).rowcount == 1]
+    if settled:
+        connection.execute(_INSERT_ATTEMPT, [_attempt_row(one) for one in settled])
+        notices = list(_outbox_rows(settled, next_id))
+        if notices:
+            connection.execute(_INSERT_OUTBOX, notices)
+
+
+def _row(one: Settled) -> dict[str, Any]:
+    outcome = one.outcome
+    ended_at = one.attempt.at + one.attempt.duration_us
+    is_deferred = isinstance(outcome, Deferred)
+    return {
+        "id": one.message.id,
+        "n": one.recipient.number,
+        "by_worker": one.lease.worker_id,
+        "by_epoch": one.lease.epoch,
+        "to_state": _state(one).value,
+        "to_due_at": outcome.due_at if isinstance(outcome, Deferred) else ended_at,
+        "to_attempts": one.recipient.attempts + 1,
+        "to_delay_reported": one.recipient.delay_reported
+        or (isinstance(outcome, Deferred) and outcome.delay_notice),
+        "to_last_reply": str(one.attempt.answer),
+        "to_settled_at": None if is_deferred else ended_at,
+    }
+
+
+def _state(one: Settled) -> State:
+    if isinstance(one.outcome, Delivered):
+        return State.DELIVERED
+    return State.BOUNCED if isinstance(one.outcome, Bounced) else State.QUEUED
+
+
+def _attempt_row(one: Settled) -> dict[str, Any]:
+    answer = one.attempt.answer
+    return {
+        "message_id": one.message.id,
+        "number": one.recipient.number,
+        "attempt": one.recipient.attempts + 1,
+        "at": one.attempt.at,
+        "outcome": type(one.outcome).__name__.lower(),
+        "phase": one.attempt.phase.value,
+        "host": one.attempt.host,
+        "tls": one.attempt.tls,
+        "code": answer.code if isinstance(answer, Reply) else None,
+        "enhanced": answer.enhanced if isinstance(answer, Reply) else None,
+        "reply": answer.text if isinstance(answer, Reply) else answer.reason,
+        "duration_us": one.attempt.duration_us,
+    }
+
+
+def _outbox_rows(settled: Sequence[Settled], next_id: Callable[[], int]) -> list[dict[str, Any]]:
+    """One row for the recipients of a message that failed, or are late, together."""
+    together: dict[tuple[int, str], list[Settled]] = defaultdict(list)
+    for one in settled:
+        if isinstance(one.outcome, Bounced):
+            together[one.message.id, "bounce"].append(one)
+        elif isinstance(one.outcome, Deferred) and one.outcome.delay_notice:
+            together[one.message.id, "delay"].append(one)
+    return [_outbox_row(next_id(), kind, group) for (_, kind), group in together.items()]
+
+
+def _outbox_row(outbox_id: int, kind: str, group: Sequence[Settled]) -> dict[str, Any]:
+    first = group[0]
+    at = first.attempt.at + first.attempt.duration_us
+    return {
+        "id": outbox_id,
+        "account_id": first.message.account_id,
+        "message_id": first.message.id,
+        "kind": kind,
+        "payload": orjson.dumps([_notice(one) for one in group]).decode(),
+        "created_at": at,
+        "due_at": at,
+        "attempts": 0,
+        "state": State.QUEUED.value,
+        "worker_id": 0,
+        "worker_epoch": 0,
+    }
+
+
+def _notice(one: Settled) -> dict[str, Any]:
+    answer, outcome = one.attempt.answer, one.outcome
+    return {
+        "address": one.recipient.address,
+        "status": outcome.status if isinstance(outcome, Bounced) else None,
+        "expired": isinstance(outcome, Bounced) and outcome.expired,
+        "code": answer.code if isinstance(answer, Reply) else None,
+        "enhanced": answer.enhanced if isinstance(answer, Reply) else None,
+        "text": answer.text if isinstance(answer, Reply) else answer.reason,
+        "host": one.attempt.host,
+        "phase": one.attempt.phase.value,
+        "at": one.attempt.at,
+        "attempts": one.recipient.attempts + 1,
+    }

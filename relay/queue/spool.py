@@ -1,0 +1,217 @@
+"""Into the queue and its bodies out of it.
+
+A message becomes durable with all its recipients in one transaction; 250 is said after it.  It may be
+born claimed: leased to the worker that accepted it.  Chunks of a large body are written while it
+arrives, under a row in ``spill`` that the message's own transaction removes; what a dead worker left
+there is swept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select
+
+from relay.outcome.transitions import State
+from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
+from relay.queue.writer import GroupWriter, Job
+from relay.store import changes
+from relay.store.engine import Store
+from relay.store.tables import body_chunk, message, recipient, spill, worker
+
+CHUNK_BYTES = 256 * 1024
+
+_INSERT_MESSAGE = insert(message)
+_INSERT_CHUNK = insert(body_chunk)
+_INSERT_RECIPIENT = insert(recipient)
+_INSERT_SPILL = insert(spill)
+_DELETE_SPILL = delete(spill).where(spill.c.message_id == bindparam("id"))
+_SELECT_CHUNK = select(body_chunk.c.data).where(
+    body_chunk.c.message_id == bindparam("id"), body_chunk.c.seq == bindparam("seq")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a message's decision was made on: the subjects read, and the newest change known then."""
+
+    change: int
+    subjects: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to be committed.  ``lease`` None leaves it for whoever claims it; ``record`` is JSON."""
+
+    message: QueuedMessage
+    recipients: tuple[QueuedRecipient, ...]
+    record: str
+    lease: Lease | None
+    judged: Judged | None = None
+    spilled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """It is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Nothing was written: what the decision was made on has changed.  Judge again, then try again."""
+
+    change: int
+
+
+class Spool:
+    """Messages in, bodies out."""
+
+    def __init__(self, store: Store, writer: GroupWriter) -> None:
+        self._store = store
+        self._writer = writer
+
+    def enqueue(self, new: NewMessage) -> asyncio.Future[Committed | Stale]:
+        """Resolves when the message is durable; StoreUnavailable when it is not."""
+        return self._writer.submit(Job(_enqueue, new, is_awaited_by_client=True))
+
+    def store_chunk(self, message_id: int, seq: int, data: bytes, lease: Lease) -> asyncio.Future[None]:
+        """Write one piece of a body ahead of its message."""
+        return self._writer.submit(Job(_store_chunks, (message_id, seq, data, lease)))
+
+    def discard(self, message_id: int) -> asyncio.Future[None]:
+        """Forget a body whose message will not come."""
+        return self._writer.submit(Job(_discard, message_id))
+
+    async def body(self, of: QueuedMessage) -> AsyncIterator[bytes]:
+        """The body in order, from memory or piece by piece from the store."""
+        if of.body is not None:
+            for part in of.body:
+                yield part
+            return
+        for seq in range(of.chunks):
+            yield await asyncio.to_thread(self._read_chunk, of.id, seq)
+
+    def _read_chunk(self, message_id: int, seq: int) -> bytes:
+        with self._store.read() as connection:
+            row = connection.execute(_SELECT_CHUNK, {"id": message_id, "seq": seq}).one()
+        return bytes(row.data)
+
+
+def _enqueue(connection: Connection, news: Sequence[NewMessage]) -> list[Committed | Stale]:
+    stale = _stale(connection, news)
+    fresh = [new for new in news if id(new) not in stale]
+    insert_messages(connection, fresh)
+    return [stale.get(id(new), _COMMITTED) for new in news]
+
+
+_COMMITTED = Committed()
+
+
+def _stale(connection: Connection, news: Sequence[NewMessage]) -> dict[int, Committed | Stale]:
+    """Which messages were judged on something that changed since, by identity of the value."""
+    judged = [(new, new.judged) for new in news if new.judged is not None]
+    if not judged:
+        return {}
+    newest = changes.newest(connection)
+    oldest = min(basis.change for _, basis in judged)
+    if newest <= oldest:
+        return {}
+    touched = changes.since(connection, oldest)
+    return {
+        id(new): Stale(newest)
+        for new, basis in judged
+        if any(seq > basis.change and subject.lower() in basis.subjects for seq, subject in touched)
+    }
+
+
+def insert_messages(connection: Connection, news: Sequence[NewMessage]) -> None:
+    """The rows of the messages, within the caller's transaction."""
+    if not news:
+        return
+    connection.execute(_INSERT_MESSAGE, [_message_row(new) for new in news])
+    connection.execute(_INSERT_RECIPIENT, [row for new in news for row in _recipient_rows(new)])
+    chunks = [row for new in news if not new.spilled for row in _chunk_rows(new.message)]
+    if chunks:
+        connection.execute(_INSERT_CHUNK, chunks)
+    spilled = [{"id": new.message.id} for new in news if new.spilled]
+    if spilled:
+        connection.execute(_DELETE_SPILL, spilled)
+
+
+def _message_row(new: NewMessage) -> dict[str, Any]:
+    of = new.message
+    return {
+        "id": of.id,
+        "account_id": of.account_id,
+        "identity_arn": of.identity_arn,
+        "reverse_path": of.reverse_path,
+        "return_path": of.return_path,
+        "configuration_set": of.configuration_set,
+        "received_at": of.received_at,
+        "expires_at": of.expires_at,
+        "size_bytes": of.size_bytes,
+        "chunks": of.chunks,
+        "record": new.record,
+        "header": of.header,
+    }
+
+
+def _recipient_rows(new: NewMessage) -> list[dict[str, Any]]:
+    lease = new.lease
+    state = State.LEASED if lease else State.QUEUED
+    worker_id, epoch = (lease.worker_id, lease.epoch) if lease else (0, 0)
+    return [
+        {
+            "message_id": new.message.id,
+            "number": one.number,
+            "account_id": new.message.account_id,
+            "address": one.address,
+            "domain": one.domain,
+            "state": state.value,
+            "due_at": new.message.received_at,
+            "attempts": 0,
+            "delay_reported": False,
+            "worker_id": worker_id,
+            "worker_epoch": epoch,
+        }
+        for one in new.recipients
+    ]
+
+
+def _chunk_rows(of: QueuedMessage) -> list[dict[str, Any]]:
+    assert of.body is not None
+    return [{"message_id": of.id, "seq": seq, "data": part} for seq, part in enumerate(of.body)]
+
+
+def _store_chunks(connection: Connection, chunks: Sequence[tuple[int, int, bytes, Lease]]) -> list[None]:
+    first = [
+        {"message_id": message_id, "worker_id": lease.worker_id, "worker_epoch": lease.epoch}
+        for message_id, seq, _, lease in chunks
+        if seq == 0
+    ]
+    if first:
+        connection.execute(_INSERT_SPILL, first)
+    rows = [{"message_id": message_id, "seq": seq, "data": data} for message_id, seq, data, _ in chunks]
+    connection.execute(_INSERT_CHUNK, rows)
+    return [None] * len(chunks)
+
+
+def _discard(connection: Connection, message_ids: Sequence[int]) -> list[None]:
+    ids = list(message_ids)
+    connection.execute(delete(body_chunk).where(body_chunk.c.message_id.in_(ids)))
+    connection.execute(delete(spill).where(spill.c.message_id.in_(ids)))
+    return [None] * len(ids)
+
+
+def sweep_orphans(connection: Connection) -> int:
+    """Remove bodies that no running worker is still receiving; gives their number."""
+    owner = exists().where(
+        worker.c.id == spill.c.worker_id, worker.c.epoch == spill.c.worker_epoch, worker.c.running
+    )
+    ids = list(connection.execute(select(spill.c.message_id).where(~owner)).scalars())
+    if ids:
+        _discard(connection, ids)
+    return len(ids)

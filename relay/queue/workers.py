@@ -1,0 +1,89 @@
+"""Who may hold recipients: a row per worker process, with a heartbeat and an epoch.
+
+A process takes a row and raises its epoch; whatever was leased under an older epoch is nobody's.  The
+supervisor marks a dead process's row at once; a node that vanished is noticed by its heartbeat.
+On PostgreSQL the server's clock counts, since the nodes' clocks may differ.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Connection, and_, func, insert, not_, or_, select, text, update
+
+from relay.outcome.transitions import State
+from relay.queue.values import Lease
+from relay.store.tables import outbox, recipient, worker
+
+LEASE_SECONDS = 30
+HEARTBEAT_SECONDS = 5
+# Ten bits of an id name the worker; 0 is the control plane's.
+_MOST_WORKERS = 1023
+
+
+class NoWorkerLeft(Exception):
+    """All 1,023 worker numbers are taken by running processes."""
+
+
+def now(connection: Connection) -> int:
+    """Microseconds UTC by the clock that leases go by."""
+    if connection.dialect.name == "postgresql":
+        query = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+        return int(connection.execute(query).scalar_one())
+    return time.time_ns() // 1000
+
+
+def retire_node(connection: Connection, node: str) -> None:
+    """No process of this node runs: said by a supervisor that holds the instance lock, at its start."""
+    connection.execute(update(worker).where(worker.c.node == node).values(running=False))
+
+
+def register(connection: Connection, node: str) -> Lease:
+    """Take a worker's row and make everything leased under its former epochs nobody's."""
+    at = now(connection)
+    is_free = or_(not_(worker.c.running), worker.c.heartbeat_at < at - LEASE_SECONDS * 1_000_000)
+    row = connection.execute(
+        select(worker.c.id, worker.c.epoch).where(is_free).order_by(worker.c.id).limit(1).with_for_update()
+    ).first()
+    if row is None:
+        return _register_new(connection, node, at)
+    values = {"node": node, "epoch": row.epoch + 1, "heartbeat_at": at, "running": True}
+    connection.execute(update(worker).where(worker.c.id == row.id).values(values))
+    return Lease(row.id, row.epoch + 1)
+
+
+def _register_new(connection: Connection, node: str, at: int) -> Lease:
+    highest = connection.execute(select(func.coalesce(func.max(worker.c.id), 0))).scalar_one()
+    if highest >= _MOST_WORKERS:
+        raise NoWorkerLeft
+    row = {"id": highest + 1, "node": node, "epoch": 1, "heartbeat_at": at, "running": True}
+    connection.execute(insert(worker), [row])
+    return Lease(highest + 1, 1)
+
+
+def retire(connection: Connection, lease: Lease) -> None:
+    """The process is gone: what it held may be taken at once."""
+    held = and_(worker.c.id == lease.worker_id, worker.c.epoch == lease.epoch)
+    connection.execute(update(worker).where(held).values(running=False))
+
+
+def beat(connection: Connection, lease: Lease) -> bool:
+    """Say that we live.  False if the row is no longer ours: the process must end."""
+    held = and_(worker.c.id == lease.worker_id, worker.c.epoch == lease.epoch, worker.c.running)
+    return connection.execute(update(worker).where(held).values(heartbeat_at=now(connection))).rowcount == 1
+
+
+def reclaim(connection: Connection) -> int:
+    """Put back into the queue what dead workers held; gives the number of recipients."""
+    at = now(connection)
+    alive = and_(worker.c.running, worker.c.heartbeat_at > at - LEASE_SECONDS * 1_000_000)
+    living = set(connection.execute(select(worker.c.id, worker.c.epoch).where(alive)).tuples())
+    reclaimed = 0
+    for table in (recipient, outbox):
+        is_leased = table.c.state == State.LEASED.value
+        holders = select(table.c.worker_id, table.c.worker_epoch).where(is_leased).distinct()
+        for worker_id, epoch in set(connection.execute(holders).tuples()) - living:
+            held = and_(is_leased, table.c.worker_id == worker_id, table.c.worker_epoch == epoch)
+            result = connection.execute(update(table).where(held).values(state=State.QUEUED.value, due_at=at))
+            reclaimed += result.rowcount
+    return reclaimed

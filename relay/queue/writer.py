@@ -1,0 +1,156 @@
+"""Group commit: one thread of a process writes, and many messages share one sync.
+
+The event loop collects jobs; the thread runs a batch of them in one transaction and answers all at
+once.  The window is adaptive, because a fixed one either delays few clients or wastes syncs on many: a
+batch goes when every open SMTP transaction waits for it, when it has 32 jobs, or after 5 ms; while the
+thread is busy, jobs gather.  A job that breaks a batch is tried alone, so that it harms no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from relay.store.engine import Store, StoreUnavailable
+
+Result = TypeVar("Result")
+
+_BATCH_JOBS = 32
+_WINDOW_SECONDS = 0.005
+# A batch never grows past this, however long the store was away.
+_MOST_JOBS = 500
+
+
+@dataclass(slots=True, eq=False)
+class Job(Generic[Result]):
+    """Work for the writer.  ``run`` gets all jobs of its kind in a batch and answers in their order."""
+
+    run: Callable[[Connection, Sequence[Any]], Sequence[Any]]
+    payload: Any
+    is_awaited_by_client: bool = False
+    done: asyncio.Future[Result] = field(init=False)
+
+
+class GroupWriter:
+    """The one writer of a process.  All methods are called on the event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pending: list[Job[Any]] = []
+        self._clients_waiting = 0
+        self._open_transactions = 0
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._batches: queue.SimpleQueue[list[Job[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Write what is pending, then end the thread."""
+        while self._pending or self._busy:
+            if not self._busy:
+                self._flush()
+            await asyncio.sleep(_WINDOW_SECONDS)
+        self._batches.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def transaction_opened(self) -> None:
+        """A client began a mail transaction; a batch may wait for it."""
+        self._open_transactions += 1
+
+    def transaction_closed(self) -> None:
+        self._open_transactions -= 1
+        self._consider()
+
+    def submit(self, job: Job[Result]) -> asyncio.Future[Result]:
+        """The job's result once its batch is durable, or StoreUnavailable, or the job's own exception."""
+        assert self._loop is not None
+        job.done = self._loop.create_future()
+        self._pending.append(job)
+        self._clients_waiting += job.is_awaited_by_client
+        self._consider()
+        return job.done
+
+    def _consider(self) -> None:
+        if self._busy or not self._pending:
+            return
+        all_wait = 0 < self._clients_waiting >= self._open_transactions
+        if all_wait or len(self._pending) >= _BATCH_JOBS:
+            self._flush()
+        elif self._timer is None and self._loop is not None:
+            self._timer = self._loop.call_later(_WINDOW_SECONDS, self._window_ended)
+
+    def _window_ended(self) -> None:
+        self._timer = None
+        if not self._busy and self._pending:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._pending = self._pending[:_MOST_JOBS], self._pending[_MOST_JOBS:]
+        self._clients_waiting = sum(job.is_awaited_by_client for job in self._pending)
+        self._busy = True
+        self._batches.put(batch)
+
+    def _answered(self, batch: Sequence[Job[Any]], answers: Sequence[Any]) -> None:
+        self._busy = False
+        for job, answer in zip(batch, answers, strict=True):
+            if job.done.done():  # its waiter was cancelled; what was written stays written
+                continue
+            if isinstance(answer, BaseException):
+                job.done.set_exception(answer)
+            else:
+                job.done.set_result(answer)
+        self._consider()
+
+    # ------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        assert self._loop is not None
+        while (batch := self._batches.get()) is not None:
+            answers = self._write(batch)
+            self._loop.call_soon_threadsafe(self._answered, batch, answers)
+            try:
+                self._store.checkpoint_if_large()
+            except Exception:  # noqa: S110  # the log only grows; the next batch tries again
+                pass
+
+    def _write(self, batch: Sequence[Job[Any]]) -> list[Any]:
+        try:
+            return self._transaction(batch)
+        except StoreUnavailable as error:
+            return [error] * len(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                return [error]
+            return [answer for job in batch for answer in self._write([job])]
+
+    def _transaction(self, batch: Sequence[Job[Any]]) -> list[Any]:
+        answers: dict[Job[Any], Any] = {}
+        with self._store.write() as connection:
+            for run in dict.fromkeys(job.run for job in batch):
+                jobs = [job for job in batch if job.run == run]
+                results = run(connection, [job.payload for job in jobs])
+                answers.update(zip(jobs, results, strict=True))
+        return [answers[job] for job in batch]
+
+
+def alone(work: Callable[[Connection], Result]) -> Job[Result]:
+    """A job that is one function of the connection, run within the batch it falls into."""
+
+    def run(connection: Connection, payloads: Sequence[Any]) -> Sequence[Any]:
+        return [work(connection) for _ in payloads]
+
+    return Job(run, None)

@@ -1,0 +1,393 @@
+"""The directory: accounts, credentials, identities, policies and keys, read through a bounded cache.
+
+Documents are compiled, keys parsed and passwords derived once, when an entry is read.  An entry is true
+until the change feed names its subject; the feed is read every 200 ms, and a message is committed only
+if nothing it was judged on has changed since (``Basis``).  When the feed has been silent for more than
+a second nobody can say what still holds: ``is_fresh`` is False and nothing is accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, func, select
+
+from relay.authorization.decision import Account, ConfigurationSet, Ground, named_owners, wanted
+from relay.authorization.identities import Identities, Identity, identity_arn
+from relay.authorization.policy import Policy, PolicyError, compile_policy, compile_user_policy
+from relay.authorization.send import Send
+from relay.signing.dkim import SigningKey, load_private_key
+from relay.store import changes
+from relay.store.changes import (
+    account_subject,
+    configuration_set_subject,
+    credential_subject,
+    identity_subject,
+    user_subject,
+)
+from relay.store.engine import Store, StoreUnavailable
+from relay.store.secrets import Secrets
+from relay.store.tables import (
+    account,
+    configuration_set,
+    credential,
+    dkim_key,
+    iam_user,
+    identity,
+    identity_policy,
+    user_policy,
+)
+from relay.submission.principal import Principal, PrincipalKind
+from relay.submission.smtp_password import smtp_password
+
+POLL_SECONDS = 0.2
+_SILENT_SECONDS = 1.0
+_MOST_ENTRIES = 50_000
+
+# An unreadable document denies everything: it may have held a Deny (security rule 3).
+_DENY_ALL = (
+    '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*","Action":"*","Resource":"*"}}'
+)
+_DENY_ALL_OF_USER = '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A credential with what AUTH compares; the password never shows in a repr."""
+
+    principal: Principal
+    active: bool
+    password: bytes
+
+    def __repr__(self) -> str:
+        return f"Credential({self.principal.access_key_id}, active={self.active})"
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    policies: tuple[Policy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _IdentityEntry:
+    identity: Identity
+    keys: tuple[SigningKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a decision was made on: the subjects it read, in lower case, as of change number ``change``."""
+
+    change: int
+    subjects: frozenset[str]
+
+
+class Directory:
+    """The cache of one worker process.  All methods are called on its event loop."""
+
+    def __init__(self, store: Store, secrets: Secrets, region: str) -> None:
+        self._store = store
+        self._secrets = secrets
+        self._region = region
+        self._entries: dict[str, Any] = {}
+        self._fetching: list[set[str]] = []
+        self._polled_at = float("-inf")
+        self.change = 0
+
+    # ------------------------------------------------------------ the feed
+
+    async def poll(self) -> None:
+        """Read the feed once and forget what it names; StoreUnavailable leaves the cache as it was."""
+        self.apply(await asyncio.to_thread(self._read_feed))
+
+    def apply(self, feed: tuple[int, list[str] | None]) -> None:
+        newest, subjects = feed
+        if subjects is None:
+            self._entries.clear()
+        for subject in subjects or ():
+            self._entries.pop(_key(subject), None)
+        for stale in self._fetching:
+            stale.update([_key(subject) for subject in subjects] if subjects is not None else [_ALL])
+        self.change = max(self.change, newest)
+        self._polled_at = time.monotonic()
+
+    def _read_feed(self) -> tuple[int, list[str] | None]:
+        """The newest number and the subjects since ours, or None for everything."""
+        with self._store.read() as connection:
+            if self.change == 0:
+                return changes.newest(connection), None
+            rows = changes.since(connection, self.change)
+        return (rows[-1][0], [subject for _, subject in rows]) if rows else (self.change, [])
+
+    async def run(self) -> None:
+        """Follow the feed until cancelled."""
+        while True:
+            try:
+                await self.poll()
+            except StoreUnavailable:
+                pass  # is_fresh tells; the next round tries again
+            await asyncio.sleep(POLL_SECONDS)
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self._polled_at <= _SILENT_SECONDS
+
+    # ------------------------------------------------------------ what the cache answers
+
+    async def credential(self, access_key_id: str) -> Credential | None:
+        """The credential with that id, active or not."""
+        subject = credential_subject(access_key_id)
+        found, _ = await self._get({subject: lambda c: self._read_credential(c, access_key_id)})
+        return found[subject]  # type: ignore[no-any-return]
+
+    async def ground(
+        self, send: Send
+    ) -> tuple[Ground, Callable[[Identity], tuple[SigningKey, ...]], Basis] | None:
+        """What ``decide`` needs for the submission, the keys of an identity, and the basis for the commit.
+
+        None if the credential is gone or no longer active.
+        """
+        principal = send.principal
+        entries, change = await self._get(self._who(principal))
+        held = entries[credential_subject(principal.access_key_id)]
+        if held is None or not held.active or held.principal.unique_id != principal.unique_id:
+            return None
+        own: Account = entries[account_subject(principal.account_id)]
+        rest, later = await self._get(self._what(send, own))
+        entries = {**entries, **rest}
+        sets, last = await self._get(_sets(send, entries))
+        basis = Basis(min(change, later, last), frozenset(map(str.lower, (*entries, *sets))))
+        return self._ground(send, own, entries, sets), self._keys_of(entries), basis
+
+    def _ground(self, send: Send, own: Account, entries: dict[str, Any], sets: dict[str, Any]) -> Ground:
+        principal = send.principal
+        found = {
+            (account_id, name): tuple(entry.identity for entry in entries[identity_subject(account_id, name)])
+            for account_id, name in wanted(send, own.production)
+        }
+        return Ground(
+            account=own,
+            user_policies=self._user_policies(principal, entries),
+            identities=Identities(found),
+            owners={
+                owner: entries[account_subject(owner)]
+                for owner in named_owners(send)
+                if entries[account_subject(owner)] is not None
+            },
+            configuration_sets={one.name: one for one in sets.values() if one is not None},
+        )
+
+    @staticmethod
+    def _user_policies(principal: Principal, entries: dict[str, Any]) -> tuple[Policy, ...] | None:
+        if principal.kind is PrincipalKind.SERVICE:
+            return None
+        user: _User = entries[user_subject(principal.unique_id)]
+        return user.policies
+
+    @staticmethod
+    def _keys_of(entries: dict[str, Any]) -> Callable[[Identity], tuple[SigningKey, ...]]:
+        def keys(of: Identity) -> tuple[SigningKey, ...]:
+            group = entries[identity_subject(of.account_id, of.name.lower())]
+            return next(entry.keys for entry in group if entry.identity.id == of.id)  # type: ignore[no-any-return]
+
+        return keys
+
+    def _who(self, principal: Principal) -> dict[str, _Read]:
+        reads: dict[str, _Read] = {
+            credential_subject(principal.access_key_id): lambda c: self._read_credential(
+                c, principal.access_key_id
+            ),
+            account_subject(principal.account_id): lambda c: _read_account(c, principal.account_id),
+        }
+        if principal.kind is PrincipalKind.USER:
+            reads[user_subject(principal.unique_id)] = lambda c: _read_user(c, principal.unique_id)
+        return reads
+
+    def _what(self, send: Send, own: Account) -> dict[str, _Read]:
+        reads: dict[str, _Read] = {}
+        for account_id, name in wanted(send, own.production):
+            reads[identity_subject(account_id, name)] = self._identity_reader(account_id, name)
+        for owner in named_owners(send):
+            reads[account_subject(owner)] = _account_reader(owner)
+        return reads
+
+    def _identity_reader(self, account_id: str, name: str) -> _Read:
+        return lambda connection: self._read_identities(connection, account_id, name)
+
+    # ------------------------------------------------------------ the cache
+
+    async def _get(self, reads: dict[str, _Read]) -> tuple[dict[str, Any], int]:
+        """The entries asked for, and the change number as of which all of them are true."""
+        change = self.change
+        found = {subject: self._entries.get(subject, _MISSING) for subject in reads}
+        missing = [subject for subject, entry in found.items() if entry is _MISSING]
+        if not missing:
+            return found, change
+        touched: set[str] = set()
+        self._fetching.append(touched)
+        try:
+            fetched, seen = await asyncio.to_thread(self._fetch, {name: reads[name] for name in missing})
+        finally:
+            self._fetching.remove(touched)
+        for subject, entry in fetched.items():
+            if subject not in touched and _ALL not in touched:
+                self._keep(subject, entry)
+        return {**found, **fetched}, min(change, seen)
+
+    def _fetch(self, reads: dict[str, _Read]) -> tuple[dict[str, Any], int]:
+        with self._store.read() as connection:
+            seen = changes.newest(connection)
+            return {subject: read(connection) for subject, read in reads.items()}, seen
+
+    def _keep(self, subject: str, entry: Any) -> None:
+        if len(self._entries) >= _MOST_ENTRIES:
+            self._entries.pop(next(iter(self._entries)))  # the oldest; one look-up if it is needed again
+        self._entries[subject] = entry
+
+    # ------------------------------------------------------------ the rows
+
+    def _read_credential(self, connection: Connection, access_key_id: str) -> Credential | None:
+        query = (
+            select(credential, iam_user.c.name, iam_user.c.path, iam_user.c.unique_id, iam_user.c.tags)
+            .outerjoin(iam_user, iam_user.c.id == credential.c.user_id)
+            .where(credential.c.access_key_id == access_key_id)
+        )
+        row = connection.execute(query).first()
+        if row is None:
+            return None
+        secret = self._secrets.open(row.secret, f"credential/secret/{access_key_id}").decode()
+        return Credential(_principal(row), row.active, smtp_password(secret, self._region).encode())
+
+    def _read_identities(
+        self, connection: Connection, account_id: str, folded: str
+    ) -> tuple[_IdentityEntry, ...]:
+        query = select(identity).where(
+            identity.c.account_id == account_id, func.lower(identity.c.name) == folded
+        )
+        return tuple([self._entry(connection, row) for row in connection.execute(query).all()])
+
+    def _entry(self, connection: Connection, row: Any) -> _IdentityEntry:
+        documents = connection.execute(
+            select(identity_policy.c.name, identity_policy.c.document)
+            .where(identity_policy.c.identity_id == row.id)
+            .order_by(identity_policy.c.name)
+        ).all()
+        keys = self._read_keys(connection, row)
+        return _IdentityEntry(
+            Identity(
+                id=row.id,
+                arn=identity_arn(self._region, row.account_id, row.name),
+                account_id=row.account_id,
+                name=row.name,
+                verified=row.verification_status in ("SUCCESS", "TEMPORARY_FAILURE"),
+                policies=tuple(_compiled(name, document) for name, document in documents),
+                dkim_enabled=row.dkim_enabled,
+                dkim_verified=row.dkim_status in ("SUCCESS", "TEMPORARY_FAILURE"),
+                has_keys=bool(keys),
+                configuration_set=row.configuration_set,
+                feedback_forwarding=row.feedback_forwarding,
+            ),
+            keys,
+        )
+
+    def _read_keys(self, connection: Connection, row: Any) -> tuple[SigningKey, ...]:
+        query = (
+            select(dkim_key)
+            .where(dkim_key.c.identity_id == row.id, dkim_key.c.status == "signing")
+            .order_by(dkim_key.c.algorithm.desc())  # RSA first, Ed25519 as the second signature
+        )
+        return tuple(self._signing_key(row.name, key) for key in connection.execute(query).all())
+
+    def _signing_key(self, domain: str, key: Any) -> SigningKey:
+        pem = self._secrets.open(key.private_key, f"dkim_key/private_key/{key.id}")
+        return SigningKey(domain, key.selector, key.algorithm, load_private_key(pem, trusted=True))
+
+
+_Read = Callable[[Connection], Any]
+_MISSING = object()
+_ALL = "*"
+
+
+def _key(subject: str) -> str:
+    """Identities are cached under their case-folded name."""
+    return subject.lower() if subject.startswith("identity:") else subject
+
+
+def _sets(send: Send, entries: dict[str, Any]) -> dict[str, _Read]:
+    """The set the message names, and those that are a default of an identity of the sender's account."""
+    own = send.principal.account_id
+    names = {send.configuration_set} if send.configuration_set else set()
+    for subject, group in entries.items():
+        if subject.startswith(f"identity:{own}:"):
+            names.update(entry.identity.configuration_set for entry in group)
+    return {configuration_set_subject(own, name): _set_reader(own, name) for name in names if name}
+
+
+def _set_reader(account_id: str, name: str) -> _Read:
+    return lambda connection: _read_set(connection, account_id, name)
+
+
+def _account_reader(account_id: str) -> _Read:
+    return lambda connection: _read_account(connection, account_id)
+
+
+def _read_account(connection: Connection, account_id: str) -> Account | None:
+    row = connection.execute(select(account).where(account.c.account_id == account_id)).first()
+    return Account(row.account_id, row.production, row.paused) if row else None
+
+
+def _read_set(connection: Connection, account_id: str, name: str) -> ConfigurationSet | None:
+    query = select(configuration_set).where(
+        configuration_set.c.account_id == account_id, configuration_set.c.name == name
+    )
+    row = connection.execute(query).first()
+    return ConfigurationSet(row.name, row.sending_enabled) if row else None
+
+
+def _read_user(connection: Connection, unique_id: str) -> _User:
+    query = (
+        select(user_policy.c.name, user_policy.c.document)
+        .join(iam_user, iam_user.c.id == user_policy.c.user_id)
+        .where(iam_user.c.unique_id == unique_id)
+    )
+    return _User(tuple(_compiled_of_user(name, document) for name, document in connection.execute(query)))
+
+
+def _compiled(name: str, document: str) -> Policy:
+    try:
+        return compile_policy(document, name=name)
+    except PolicyError:
+        return compile_policy(_DENY_ALL, name=name)
+
+
+def _compiled_of_user(name: str, document: str) -> Policy:
+    try:
+        return compile_user_policy(document, name=name)
+    except PolicyError:
+        return compile_user_policy(_DENY_ALL_OF_USER, name=name)
+
+
+def _principal(row: Any) -> Principal:
+    if row.service:
+        return Principal(
+            kind=PrincipalKind.SERVICE,
+            account_id=row.account_id,
+            arn=row.service,
+            unique_id=row.access_key_id,
+            access_key_id=row.access_key_id,
+            source_arn=row.source_arn,
+        )
+    return Principal(
+        kind=PrincipalKind.USER,
+        account_id=row.account_id,
+        arn=f"arn:aws:iam::{row.account_id}:user{row.path}{row.name}",
+        unique_id=row.unique_id,
+        access_key_id=row.access_key_id,
+        user_name=row.name,
+        tags=tuple(sorted(orjson.loads(row.tags).items())),
+    )
