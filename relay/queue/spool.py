@@ -35,22 +35,19 @@ _SELECT_CHUNK = select(body_chunk.c.data).where(
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What a message's decision was made on: the subjects read, and the newest change known then."""
-
-    change: int
-    subjects: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to be committed.  ``lease`` None leaves it for whoever claims it; ``record`` is JSON."""
+    """A message to be committed.
+
+    ``lease`` None leaves it for whoever claims it; ``record`` is JSON.  ``judged_on`` are the subjects
+    the decision read, in lower case, true as of change number ``judged_at``; empty for our own reports.
+    """
 
     message: QueuedMessage
     recipients: tuple[QueuedRecipient, ...]
     record: str
     lease: Lease | None
-    judged: Judged | None = None
+    judged_at: int = 0
+    judged_on: frozenset[str] = frozenset()
     spilled: bool = False
 
 
@@ -112,18 +109,18 @@ _COMMITTED = Committed()
 
 def _stale(connection: Connection, news: Sequence[NewMessage]) -> dict[int, Committed | Stale]:
     """Which messages were judged on something that changed since, by identity of the value."""
-    judged = [(new, new.judged) for new in news if new.judged is not None]
+    judged = [new for new in news if new.judged_on]
     if not judged:
         return {}
     newest = changes.newest(connection)
-    oldest = min(basis.change for _, basis in judged)
+    oldest = min(new.judged_at for new in judged)
     if newest <= oldest:
         return {}
-    touched = changes.since(connection, oldest)
+    touched = [(seq, subject.lower()) for seq, subject in changes.since(connection, oldest)]
     return {
         id(new): Stale(newest)
-        for new, basis in judged
-        if any(seq > basis.change and subject.lower() in basis.subjects for seq, subject in touched)
+        for new in judged
+        if any(seq > new.judged_at and subject in new.judged_on for seq, subject in touched)
     }
 
 

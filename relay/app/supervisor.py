@@ -1,0 +1,299 @@
+"""The process that the operator starts: it binds the sockets and keeps the workers running.
+
+    SIGTERM, SIGINT  stop accepting, let the workers finish, end
+    SIGHUP           read settings and certificates anew; new workers take over, old ones finish
+    SIGCHLD          a worker ended: what it held is free at once, another takes its place
+
+A reload is a change of generation and nothing else: the new workers inherit the same sockets, so no
+connection is refused meanwhile, and settings that are wrong leave the old generation at work.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from relay import maillog
+from relay.app.listen import Endpoint, ListenError, bind, endpoints
+from relay.app.notify import notify, watchdog_seconds
+from relay.queue import workers
+from relay.queue.values import Lease
+from relay.settings import Settings, SettingsError
+from relay.store.engine import Store, StoreUnavailable
+
+# Longer than a worker's own drain, shorter than the unit's TimeoutStopSec.
+STOP_SECONDS = 28.0
+_LOCK_SECONDS = 5.0
+_RESTART_SECONDS = 1.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+WorkerMain = Callable[[Settings, "dict[Endpoint, socket.socket]", int, int], int]
+
+
+class StartError(Exception):
+    """The gateway cannot start; the text says what to do."""
+
+
+@dataclass(slots=True)
+class _Child:
+    """A worker process as the supervisor sees it.  ``ready_fd`` tells when it serves, and its lease."""
+
+    pid: int
+    index: int
+    ready_fd: int
+    lease: Lease | None = None
+    is_ready: bool = False
+    told_to_stop: bool = False
+    _heard: bytes = field(default=b"")
+
+    def hear(self) -> None:
+        """Read what the worker says: one line, its worker number and epoch."""
+        data = os.read(self.ready_fd, 64)
+        self._heard += data
+        if self._heard.endswith(b"\n"):
+            worker_id, epoch = self._heard.split()
+            self.lease = Lease(int(worker_id), int(epoch))
+            self.is_ready = True
+        if not data or self.is_ready:
+            os.close(self.ready_fd)
+            self.ready_fd = -1
+
+
+class Supervisor:
+    """Runs the workers until told to stop; ``run`` gives the exit code."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        load_settings: Callable[[], Settings],
+        worker_main: WorkerMain,
+        count: int,
+    ) -> None:
+        self._settings = settings
+        self._load_settings = load_settings
+        self._worker_main = worker_main
+        self._count = count
+        self._log = maillog.open_log(settings.log.format, settings.log.level)
+        self._children: dict[int, _Child] = {}
+        self._sockets: list[dict[Endpoint, socket.socket]] = []
+        self._stopping_at: float | None = None
+        self._restart_at: float | None = None
+        self._announced = False
+        # Workers watch the read end: its end of file tells them that we are gone.
+        self._life_read, self._life_write = os.pipe()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK)
+
+    def run(self) -> int:
+        """Serve until SIGTERM; 0 after an orderly stop."""
+        self._catch_signals()
+        self._sockets = [bind(endpoints(self._settings)) for _ in range(self._count)]
+        self._with_store(lambda store: self._retire_node(store))
+        for index in range(self._count):
+            self._fork(index)
+        while self._children or self._stopping_at is None:
+            self._wait()
+            self._announce()
+            self._tend()
+        return 0
+
+    def _catch_signals(self) -> None:
+        os.set_blocking(self._wake_write, False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)
+
+    def _retire_node(self, store: Store) -> None:
+        with store.write() as connection:
+            workers.retire_node(connection, node_name(self._settings))
+
+    def _with_store(self, work: Callable[[Store], None]) -> None:
+        """The supervisor opens the store only in passing: a connection must not cross a fork."""
+        store = Store(self._settings.store_url)
+        try:
+            work(store)
+        finally:
+            store.dispose()
+
+    # ------------------------------------------------------------ children
+
+    def _fork(self, index: int) -> None:
+        ready_read, ready_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(ready_read)
+            self._become_worker(index, ready_write)
+        os.close(ready_write)
+        self._children[pid] = _Child(pid, index, ready_read)
+
+    def _become_worker(self, index: int, ready_fd: int) -> None:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            for fd in (self._life_write, self._wake_read, self._wake_write):
+                os.close(fd)
+            for other, sockets in enumerate(self._sockets):
+                if other != index:
+                    for sock in sockets.values():
+                        sock.close()
+            code = self._worker_main(self._settings, self._sockets[index], self._life_read, ready_fd)
+        except BaseException as error:
+            self._log("worker failed", level="error", error=f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while self._children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            child = self._children.pop(pid, None)
+            if child is not None:
+                self._bury(child, status)
+
+    def _bury(self, child: _Child, status: int) -> None:
+        if child.ready_fd >= 0:
+            os.close(child.ready_fd)
+        lease = child.lease
+        if lease is not None:
+            self._retire(lease)
+        if child.told_to_stop or self._stopping_at is not None:
+            return
+        self._log("worker died", level="error", pid=child.pid, status=os.waitstatus_to_exitcode(status))
+        self._restart_at = time.monotonic() + (_RESTART_SECONDS if not child.is_ready else 0)
+
+    def _retire(self, lease: Lease) -> None:
+        def work(store: Store) -> None:
+            with store.write() as connection:
+                workers.retire(connection, lease)
+
+        try:
+            self._with_store(work)
+        except StoreUnavailable as error:  # its lease runs out by itself
+            self._log("store unavailable", level="error", error=str(error))
+
+    # ------------------------------------------------------------ the loop
+
+    def _wait(self) -> None:
+        fds = [self._wake_read, *(c.ready_fd for c in self._children.values() if c.ready_fd >= 0)]
+        ready, _, _ = select.select(fds, [], [], self._patience())
+        for child in list(self._children.values()):
+            if child.ready_fd in ready:
+                child.hear()
+        if self._wake_read in ready:
+            for number in os.read(self._wake_read, 4096):
+                self._handle(number)
+        notify("WATCHDOG=1")
+
+    def _patience(self) -> float:
+        waits = [watchdog_seconds() or 60.0]
+        for moment in (self._restart_at, self._stopping_at):
+            if moment is not None:
+                waits.append(max(moment - time.monotonic(), 0.0) + 0.01)
+        return min(waits)
+
+    def _handle(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self._reap()
+        elif number == signal.SIGHUP:
+            self._reload()
+        else:
+            self._stop()
+
+    def _announce(self) -> None:
+        if not self._announced and self._children and all(c.is_ready for c in self._children.values()):
+            self._announced = True
+            notify("READY=1", f"STATUS={self._count} workers")
+            listeners = " ".join(str(endpoint) for endpoint in self._sockets[0])
+            self._log("ready", workers=self._count, listen=listeners)
+
+    def _tend(self) -> None:
+        now = time.monotonic()
+        if self._restart_at is not None and now >= self._restart_at and self._stopping_at is None:
+            self._restart_at = None
+            self._fill()
+        if self._stopping_at is not None and now >= self._stopping_at:
+            for child in self._children.values():
+                self._log("worker killed", level="error", pid=child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+            self._stopping_at = now + STOP_SECONDS
+
+    def _fill(self) -> None:
+        """Start what is missing of the present generation: each index has its own sockets."""
+        running = {child.index for child in self._children.values() if not child.told_to_stop}
+        for index in set(range(self._count)) - running:
+            self._fork(index)
+
+    def _stop(self) -> None:
+        if self._stopping_at is None:
+            self._log("stopping")
+            notify("STOPPING=1")
+            self._stopping_at = time.monotonic() + STOP_SECONDS
+        self._tell_to_stop(list(self._children.values()))
+
+    @staticmethod
+    def _tell_to_stop(children: list[_Child]) -> None:
+        for child in children:
+            child.told_to_stop = True
+            os.kill(child.pid, signal.SIGTERM)
+
+    def _reload(self) -> None:
+        try:
+            settings = self._load_settings()
+            sockets = self._rebind(settings)
+        except (SettingsError, ListenError, StartError) as error:
+            for problem in str(error).splitlines():
+                self._log("reload refused", level="error", problem=problem)
+            return
+        old = [child for child in self._children.values() if not child.told_to_stop]
+        self._settings, self._sockets, self._announced = settings, sockets, False
+        self._log("reloading")
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        for index in range(self._count):
+            self._fork(index)
+        self._tell_to_stop(old)
+
+    def _rebind(self, settings: Settings) -> list[dict[Endpoint, socket.socket]]:
+        """The sockets for the new settings; those whose address stays are kept."""
+        wanted = endpoints(settings)
+        result = []
+        for sockets in self._sockets:
+            kept = {endpoint: sock for endpoint, sock in sockets.items() if endpoint in wanted}
+            result.append({**kept, **bind(endpoint for endpoint in wanted if endpoint not in kept)})
+        for old, new in zip(self._sockets, result, strict=True):
+            for endpoint, sock in old.items():
+                if endpoint not in new:
+                    sock.close()
+        return result
+
+
+def node_name(settings: Settings) -> str:
+    """This machine among those that share the store."""
+    return settings.relay.node or socket.gethostname()[:64]
+
+
+def take_instance_lock(directory: Path) -> int:
+    """Hold the lock of the state directory for as long as this process and its workers live.
+
+    A former supervisor's workers end within a moment of it, so that is how long we wait.
+    """
+    fd = os.open(directory / "relay.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    give_up_at = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up_at:
+                os.close(fd)
+                raise StartError(f"{directory}: another relay runs from this directory") from None
+            time.sleep(0.05)
+        else:
+            return fd

@@ -1,0 +1,518 @@
+"""The accept path: parse, authorize, check, rewrite, sign, commit, answer.
+
+SMTP and HTTP both end here.  ``Intake.receive`` gives a ``Receipt`` that takes the message's octets as
+they arrive; ``Receipt.finish`` walks the path and answers.  Whatever goes wrong on our side is answered
+with a temporary refusal; an ``Accepted`` is given after the commit and never before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from relay import metrics
+from relay.authorization.decision import Allowed, Denied, Rules, decide
+from relay.authorization.identities import Identity
+from relay.authorization.send import Arns, Send, to_record
+from relay.maillog import Log
+from relay.queue.refusals import Refusal, Refusals
+from relay.queue.spool import CHUNK_BYTES, NewMessage, Spool, Stale
+from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, StoreUnavailable
+from relay.queue.writer import GroupWriter
+from relay.signing.dkim import SigningError, SigningKey, SimpleBodyHash, sign
+from relay.signing.rewrite import Rewritten, TraceFacts, is_loop, rewrite
+from relay.store.directory import Basis, Directory
+from relay.submission.answer import Accepted, Answer, Reason, Refused
+from relay.submission.envelope import Envelope
+from relay.submission.headers import HeaderBlock, HeaderError, LineCheck, parse_headers
+from relay.submission.identifiers import reference, ses_message_id
+from relay.submission.originator import read_control_fields, read_originators
+from relay.submission.principal import Principal
+from relay.submission.submission import Body, Client, Parameters, Submission
+
+# A header block past this is an attack, not a letter; the store keeps it in one row.
+_MOST_HEADER_BYTES = 256 * 1024
+# Each round judges anew on what changed; a control plane that outruns us so often is not our fault.
+_MOST_JUDGEMENTS = 10
+_UNAVAILABLE = Refused(Reason.UNAVAILABLE, "Temporary service failure")
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeSettings:
+    """What the operator fixed for accepting."""
+
+    hostname: str
+    rules: Rules
+    max_recipients: int
+    max_message_bytes: int
+    expire_seconds: int
+    replaces_identity_fields: bool = False  # the "ses" dialect
+
+
+class Intake:
+    """The accept path of one worker process."""
+
+    def __init__(
+        self,
+        settings: IntakeSettings,
+        directory: Directory,
+        writer: GroupWriter,
+        spool: Spool,
+        refusals: Refusals,
+        lease: Lease,
+        next_id: Callable[[], int],
+        offer: Callable[[Consignment], None],
+        has_room: Callable[[], bool],
+        log: Log,
+    ) -> None:
+        self.settings = settings
+        self.directory = directory
+        self.spool = spool
+        self.lease = lease
+        self.next_id = next_id
+        self._writer = writer
+        self._refusals = refusals
+        self._offer = offer
+        self._has_room = has_room
+        self._log = log
+        self.low_disk = False
+
+    # ------------------------------------------------------------ what the fronts call
+
+    def transaction_opened(self) -> None:
+        self._writer.transaction_opened()
+
+    def transaction_closed(self) -> None:
+        self._writer.transaction_closed()
+
+    def refusing(self) -> Refused | None:
+        """Why no message is taken at present, or None."""
+        if self.low_disk:
+            return Refused(Reason.LOW_DISK, "Insufficient system storage")
+        return None if self.directory.is_fresh else _UNAVAILABLE
+
+    def receive(
+        self,
+        principal: Principal,
+        client: Client,
+        envelope: Envelope,
+        parameters: Parameters | None = None,
+    ) -> Receipt:
+        """Begin to take one message."""
+        return Receipt(self, principal, client, envelope, parameters or Parameters())
+
+    # ------------------------------------------------------------ the path
+
+    async def accept(self, submission: Submission) -> Answer:
+        """Judge, sign and commit one complete submission."""
+        try:
+            send = _send_of(submission)
+        except HeaderError as error:
+            return self._refuse_syntax(submission, error.reason)
+        for _ in range(_MOST_JUDGEMENTS):
+            answer = await self._judge_and_commit(submission, send)
+            if answer is not None:
+                return answer
+        return _UNAVAILABLE
+
+    async def _judge_and_commit(self, submission: Submission, send: Send) -> Answer | None:
+        """One round; None if what it was judged on changed before the commit."""
+        found = await self.directory.ground(send)
+        if found is None:
+            return Refused(Reason.CREDENTIAL, "Authentication Credentials Invalid")
+        ground, keys_of, basis = found
+        decision = decide(send, ground, self.settings.rules)
+        if isinstance(decision, Denied):
+            return self._refuse(submission, send, decision)
+        rewritten = self._rewrite(submission, decision)
+        signatures = self._signatures(submission, rewritten, decision, keys_of)
+        new = self._new_message(submission, send, decision, rewritten, signatures, basis)
+        if isinstance(await self.spool.enqueue(new), Stale):
+            await self.directory.poll()
+            return None
+        self._accepted(new, send, decision, submission)
+        return Accepted(ses_message_id(submission.id))
+
+    def _rewrite(self, submission: Submission, decision: Allowed) -> Rewritten:
+        at = submission.received_at // 1_000_000
+        facts = TraceFacts(
+            hostname=self.settings.hostname,
+            helo=submission.client.helo,
+            protocol=submission.client.protocol,
+            tls_version=submission.client.tls_version,
+            message_id=ses_message_id(submission.id),
+            at=at,
+            region=self.settings.rules.region,
+        )
+        return rewrite(
+            submission.headers,
+            facts,
+            signing_domain=decision.signer.name if decision.signer else None,
+            replaces_identity_fields=self.settings.replaces_identity_fields,
+        )
+
+    @staticmethod
+    def _signatures(
+        submission: Submission,
+        rewritten: Rewritten,
+        decision: Allowed,
+        keys_of: Callable[[Identity], tuple[SigningKey, ...]],
+    ) -> bytes:
+        """The DKIM-Signature fields; nothing that should be signed may leave without: no key raises."""
+        if decision.signer is None:
+            return b""
+        keys = keys_of(decision.signer)
+        if not keys:
+            raise SigningError(f"no key to sign for {decision.signer.name}")
+        at = submission.received_at // 1_000_000
+        return b"".join(sign(rewritten.headers, submission.body.simple_digest, keys, at))
+
+    def _new_message(
+        self,
+        submission: Submission,
+        send: Send,
+        decision: Allowed,
+        rewritten: Rewritten,
+        signatures: bytes,
+        basis: Basis,
+    ) -> NewMessage:
+        header = signatures + bytes(rewritten.headers)
+        body = submission.body
+        # Without a bounce domain the author's return path goes out unchanged.
+        return_path = str(send.feedback_address)
+        message = QueuedMessage(
+            id=submission.id,
+            account_id=send.principal.account_id,
+            identity_arn=decision.identity.arn,
+            reverse_path=return_path,
+            return_path=return_path,
+            configuration_set=decision.configuration_set,
+            received_at=submission.received_at,
+            expires_at=submission.received_at + self.settings.expire_seconds * 1_000_000,
+            size_bytes=len(header) + 2 + body.size_bytes,
+            header=header,
+            body=body.parts,
+            chunks=_chunk_count(body),
+        )
+        return NewMessage(
+            message=message,
+            recipients=tuple(
+                QueuedRecipient(number, str(address), address.domain)
+                for number, address in enumerate(send.recipients)
+            ),
+            record=_record(submission, send, decision, rewritten),
+            lease=self.lease if self._has_room() else None,
+            judged_at=basis.change,
+            judged_on=basis.subjects,
+            spilled=body.parts is None,
+        )
+
+    def _accepted(self, new: NewMessage, send: Send, decision: Allowed, submission: Submission) -> None:
+        metrics.ACCEPTED.inc()
+        if decision.signer is None:
+            metrics.UNSIGNED.inc()
+        self._log(
+            "accepted",
+            id=ses_message_id(new.message.id),
+            account=send.principal.account_id,
+            user=send.principal.arn,
+            client=send.source_ip,
+            **{"from": str(send.from_.mailbox)},
+            identity=decision.identity.arn,
+            recipients=len(send.recipients),
+            size=new.message.size_bytes,
+            dkim=decision.signer.name if decision.signer else "none",
+            unsigned=decision.unsigned_because,
+        )
+        if new.lease is not None:
+            self._offer(Consignment(new.message, new.recipients, new.lease))
+
+    # ------------------------------------------------------------ refusing
+
+    def _refuse_syntax(self, submission: Submission, reason: str) -> Refused:
+        return self.refused(submission.principal, submission.client, Refused(Reason.SYNTAX, reason))
+
+    def refused(self, principal: Principal, client: Client, refused: Refused) -> Refused:
+        """Count and log a refusal that has no decision behind it."""
+        metrics.REFUSED.labels(refused.reason.value).inc()
+        self._log(
+            "refused",
+            reason=refused.reason.value,
+            account=principal.account_id,
+            user=principal.arn,
+            client=client.source_ip,
+            reply=refused.text,
+        )
+        return refused
+
+    def _refuse(self, submission: Submission, send: Send, denied: Denied) -> Refused:
+        """Keep what is needed to judge it again, under a reference that the client is told."""
+        refused = Refused(denied.reason, denied.text, denied.explanation, reference(submission.id))
+        kept = Refusal(
+            id=submission.id,
+            reference=refused.reference or "",
+            account_id=send.principal.account_id,
+            access_key_id=send.principal.access_key_id,
+            at=submission.received_at,
+            reason=denied.reason.value,
+            reply=f"{denied.text}\n{denied.explanation or ''}".rstrip(),
+            record=orjson.dumps({"send": to_record(send)}).decode(),
+        )
+        if not self._refusals.keep(kept):
+            refused = replace(refused, reference=None)  # past the rate that is kept
+        metrics.REFUSED.labels(denied.reason.value).inc()
+        self._log(
+            "refused",
+            reason=denied.reason.value,
+            reference=refused.reference,
+            account=send.principal.account_id,
+            user=send.principal.arn,
+            client=send.source_ip,
+            **{"from": str(send.from_.mailbox)},
+            mail_from=str(send.mail_from),
+            reply=denied.text,
+            explanation=denied.explanation,
+        )
+        return refused
+
+    def failed(self, principal: Principal, error: Exception) -> Refused:
+        """Our own trouble: the client may come again."""
+        metrics.REFUSED.labels(Reason.UNAVAILABLE.value).inc()
+        self._log(
+            "unavailable",
+            level="error",
+            account=principal.account_id,
+            error=f"{type(error).__name__}: {error}",
+        )
+        return _UNAVAILABLE
+
+
+class Receipt:
+    """One message as it arrives: its octets are checked, counted, hashed and, if many, put aside."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        principal: Principal,
+        client: Client,
+        envelope: Envelope,
+        parameters: Parameters,
+    ) -> None:
+        self._intake = intake
+        self._principal = principal
+        self._client = client
+        self._envelope = envelope
+        self._parameters = parameters
+        self._id = intake.next_id()
+        self._fault: Refused | None = None
+        self._head = b""
+        self._header: bytes | None = None
+        self._lines = LineCheck()
+        self._hash = SimpleBodyHash()
+        self._size_bytes = 0
+        self._body_bytes = 0
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+        self._chunks_stored = 0
+
+    async def write(self, piece: bytes) -> None:
+        """Take the next octets; what is wrong with them is remembered until ``finish``."""
+        self._size_bytes += len(piece)
+        if self._fault is None and self._size_bytes > self._intake.settings.max_message_bytes:
+            self._fail(Refused(Reason.TOO_LARGE, "Message is too long."))
+        if self._fault is not None:
+            return
+        if self._header is None:
+            rest = self._take_header(piece)
+            if rest is None:
+                return
+            piece = rest
+        await self._take_body(piece)
+
+    def _fail(self, refused: Refused) -> None:
+        self._fault = refused
+        self._parts.clear()
+
+    def _take_header(self, piece: bytes) -> bytes | None:
+        """Collect the header block; what follows its blank line is given back."""
+        searched = max(len(self._head) - 3, 0)
+        self._head += piece
+        if self._head.startswith(b"\r\n"):
+            self._fail(Refused(Reason.SYNTAX, "Missing required header 'From'."))
+            return None
+        end = self._head.find(b"\r\n\r\n", searched)
+        if end < 0:
+            if len(self._head) > _MOST_HEADER_BYTES:
+                self._fail(Refused(Reason.SYNTAX, "Header is too long."))
+            return None
+        self._header, rest = self._head[: end + 2], self._head[end + 4 :]
+        self._head = b""
+        return rest
+
+    async def _take_body(self, piece: bytes) -> None:
+        fault = self._lines.feed(piece)
+        if fault:
+            self._fail(Refused(Reason.SYNTAX, fault))
+            return
+        self._hash.update(piece)
+        self._body_bytes += len(piece)
+        self._parts.append(piece)
+        self._parts_bytes += len(piece)
+        while self._parts_bytes > CHUNK_BYTES and self._fault is None:
+            await self._spill()
+
+    async def _spill(self) -> None:
+        """Put one chunk into the store, so that a large body is never whole in memory."""
+        joined = b"".join(self._parts)
+        chunk, rest = joined[:CHUNK_BYTES], joined[CHUNK_BYTES:]
+        self._parts, self._parts_bytes = ([rest] if rest else []), len(rest)
+        await self._store(chunk)
+
+    async def _store(self, chunk: bytes) -> None:
+        intake = self._intake
+        try:
+            await intake.spool.store_chunk(self._id, self._chunks_stored, chunk, intake.lease)
+            self._chunks_stored += 1
+        except StoreUnavailable as error:
+            self._fail(intake.failed(self._principal, error))
+
+    async def finish(self) -> Answer:
+        """The answer to the whole message; never raises for trouble with the store or a key."""
+        started = time.perf_counter()
+        intake = self._intake
+        answer: Answer
+        try:
+            answer = await self._answer()
+        except (StoreUnavailable, SigningError) as error:
+            answer = intake.failed(self._principal, error)
+        if isinstance(answer, Refused):
+            self.abandon()
+        metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
+        return answer
+
+    async def _answer(self) -> Answer:
+        fault = self._fault or self._envelope_fault() or self._ending_fault()
+        if fault is not None:
+            return self._intake.refused(self._principal, self._client, fault)
+        try:
+            headers = parse_headers(self._header or b"")
+        except HeaderError as error:
+            return self._refused(Refused(Reason.SYNTAX, error.reason))
+        if is_loop(headers, self._intake.settings.hostname):
+            return self._refused(Refused(Reason.LOOP, "Too many hops: this message loops"))
+        body = await self._finish_body()
+        if self._fault is not None:
+            return self._fault
+        return await self._intake.accept(self._submission(headers, body))
+
+    def _refused(self, refused: Refused) -> Refused:
+        return self._intake.refused(self._principal, self._client, refused)
+
+    def _envelope_fault(self) -> Refused | None:
+        limit = self._intake.settings.max_recipients
+        if len(self._envelope.recipients) > limit:
+            return Refused(Reason.TOO_MANY_RECIPIENTS, f"Recipient count exceeds {limit}.")
+        return None
+
+    def _ending_fault(self) -> Refused | None:
+        """A message without a blank line is all header (RFC 5322 section 3.5: the body is optional)."""
+        if self._header is None:
+            self._header, self._head = self._head, b""
+        if not self._header:
+            return Refused(Reason.SYNTAX, "Missing required header 'From'.")
+        fault = self._lines.end()
+        return Refused(Reason.SYNTAX, fault) if fault else None
+
+    async def _finish_body(self) -> Body:
+        digest = self._hash.digest()
+        if not self._chunks_stored:
+            return Body(self._body_bytes, digest, (b"".join(self._parts),) if self._parts_bytes else ())
+        if self._parts_bytes:
+            await self._store(b"".join(self._parts))
+            self._parts, self._parts_bytes = [], 0
+        return Body(self._body_bytes, digest, None)
+
+    def _submission(self, headers: HeaderBlock, body: Body) -> Submission:
+        return Submission(
+            id=self._id,
+            received_at=time.time_ns() // 1000,
+            principal=self._principal,
+            client=self._client,
+            envelope=self._envelope,
+            headers=headers,
+            body=body,
+            parameters=self._parameters,
+        )
+
+    def abandon(self) -> None:
+        """The message will not come: what was put aside is dropped."""
+        self._parts.clear()
+        if self._chunks_stored:
+            self._chunks_stored = 0
+            self._intake.spool.discard(self._id)
+
+
+def _send_of(submission: Submission) -> Send:
+    """The question that the submission poses; HeaderError if its fields do not pose one."""
+    originators = read_originators(submission.headers)
+    fields = read_control_fields(submission.headers)
+    parameters = submission.parameters
+    return Send(
+        principal=submission.principal,
+        action=submission.action,
+        api_version=submission.api_version,
+        at=submission.received_at,
+        source_ip=submission.client.source_ip,
+        is_secure=submission.client.is_secure,
+        user_agent=submission.client.user_agent,
+        mail_from=submission.envelope.reverse_path,
+        recipients=submission.envelope.recipients,
+        from_=originators.from_,
+        sender=originators.sender,
+        return_path=originators.return_path,
+        arns=Arns(
+            source=parameters.source_arn or fields.source_arn,
+            from_=parameters.from_arn or fields.from_arn,
+            return_path=parameters.return_path_arn or fields.return_path_arn,
+        ),
+        configuration_set=parameters.configuration_set or fields.configuration_set,
+    )
+
+
+def _chunk_count(body: Body) -> int:
+    if body.parts is not None:
+        return len(body.parts)
+    return -(-body.size_bytes // CHUNK_BYTES)
+
+
+def _record(submission: Submission, send: Send, decision: Allowed, rewritten: Rewritten) -> str:
+    """What ``relay message show`` tells of an accepted message, and what events will quote."""
+    record: dict[str, Any] = {
+        "send": to_record(send),
+        "client": {
+            "helo": submission.client.helo,
+            "protocol": submission.client.protocol,
+            "tls": submission.client.tls_version,
+        },
+        "identity": decision.identity.arn,
+        "grants": [
+            {
+                "role": grant.claim.role,
+                "address": str(grant.claim.address),
+                "identity": grant.identity.arn,
+                "policy": grant.verdict.policy if grant.verdict else None,
+                "statement": grant.verdict.statement if grant.verdict else None,
+                "sid": grant.verdict.sid if grant.verdict else None,
+            }
+            for grant in decision.grants
+        ],
+        "signed_by": decision.signer.name if decision.signer else None,
+        "unsigned_because": decision.unsigned_because,
+        "added": [field.raw.decode("latin-1") for field in rewritten.added],
+        "removed": [field.raw.decode("latin-1") for field in rewritten.removed],
+    }
+    return orjson.dumps(record).decode()

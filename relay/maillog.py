@@ -1,0 +1,74 @@
+"""The lines operators grep: one an event, as text or JSON, with one id through all of a message's lines.
+
+    2026-11-23T10:00:00.123Z info accepted id=0100018f… account=222222222222 from=a@owner.example
+    2026-11-23T10:00:00.145Z info delivered id=0100018f… to=b@customer.example reply="250 2.0.0 Ok"
+
+Everything a client or a peer said is escaped and cut, so that no input can forge a line.  Bodies and
+secrets are never handed in here.
+"""
+
+from __future__ import annotations
+
+import string
+import sys
+from collections.abc import MutableMapping
+from typing import Any, BinaryIO, Literal, Protocol
+
+import orjson
+import structlog
+
+_LONGEST_VALUE = 400
+_PLAIN = frozenset(string.ascii_letters + string.digits + "@.-_+:/,;<>[]{}()!#$%&*?^|~")
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class Log(Protocol):
+    """How every part logs: ``log("delivered", id=…, to=…)``; ``level`` defaults to info."""
+
+    def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None: ...
+
+
+def open_log(form: Literal["text", "json"], level: str, stream: BinaryIO | None = None, **bound: Any) -> Log:
+    """A log on ``stream`` (standard error if None); ``bound`` fields stand in every line."""
+    logger = structlog.wrap_logger(
+        structlog.BytesLogger(stream or sys.stderr.buffer),
+        processors=[_cut, structlog.processors.TimeStamper(fmt="iso", utc=True), _RENDERERS[form]],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        context_class=dict,
+        cache_logger_on_first_use=True,
+    ).bind(**bound)
+
+    def log(event: str, *, level: str = "info", **fields: Any) -> None:
+        getattr(logger, level)(event, **fields)
+
+    return log
+
+
+def _cut(_logger: Any, level: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in fields.items():
+        if isinstance(value, str) and len(value) > _LONGEST_VALUE and name != "traceback":
+            fields[name] = value[:_LONGEST_VALUE] + "…"
+    fields["level"] = level
+    return fields
+
+
+def _as_json(_logger: Any, _level: str, fields: MutableMapping[str, Any]) -> bytes:
+    order = {"timestamp": fields.pop("timestamp"), "level": fields.pop("level"), "event": fields.pop("event")}
+    return orjson.dumps({**order, **fields}, default=str)
+
+
+def _as_text(_logger: Any, _level: str, fields: MutableMapping[str, Any]) -> bytes:
+    head = f"{fields.pop('timestamp')} {fields.pop('level')} {fields.pop('event')}"
+    pairs = [f"{name}={_quoted(value)}" for name, value in fields.items() if value is not None]
+    return " ".join([head, *pairs]).encode("utf-8", "backslashreplace")
+
+
+def _quoted(value: Any) -> str:
+    """The value as it is if it is plain, else as a JSON string: no space, quote or line end escapes it."""
+    text = value if isinstance(value, str) else str(value)
+    if text and _PLAIN.issuperset(text):
+        return text
+    return orjson.dumps(text.encode("utf-8", "replace").decode()).decode()
+
+
+_RENDERERS = {"json": _as_json, "text": _as_text}

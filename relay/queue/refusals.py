@@ -1,0 +1,67 @@
+"""Refused messages are remembered by reference, at a bounded rate per credential."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, insert
+
+from relay.queue.writer import GroupWriter, Job
+from relay.store.tables import refusal
+
+# A client in a loop must not fill the disk: so many at once, then so many a second.
+_BURST = 100
+_PER_SECOND = 5.0
+_MOST_CREDENTIALS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is kept of a refused message; ``record`` is JSON from which it can be judged again."""
+
+    id: int
+    reference: str
+    account_id: str
+    access_key_id: str
+    at: int
+    reason: str
+    reply: str
+    record: str
+
+
+class Refusals:
+    """Keeps refusals for one worker process."""
+
+    def __init__(self, writer: GroupWriter) -> None:
+        self._writer = writer
+        self._buckets: dict[str, tuple[float, float]] = {}  # (tokens, as of)
+
+    def keep(self, one: Refusal) -> bool:
+        """Write it behind the client's back; False if this credential had too many of late."""
+        if not self._admits(one.access_key_id):
+            return False
+        self._writer.submit(Job(_insert, one)).add_done_callback(_ignore)
+        return True
+
+    def _admits(self, access_key_id: str) -> bool:
+        now = time.monotonic()
+        tokens, at = self._buckets.get(access_key_id, (float(_BURST), now))
+        tokens = min(_BURST, tokens + (now - at) * _PER_SECOND)
+        if len(self._buckets) >= _MOST_CREDENTIALS:
+            self._buckets.clear()
+        self._buckets[access_key_id] = (max(tokens - 1, 0.0), now)
+        return tokens >= 1
+
+
+def _insert(connection: Connection, refusals: Sequence[Refusal]) -> list[None]:
+    connection.execute(insert(refusal), [asdict(one) for one in refusals])
+    return [None] * len(refusals)
+
+
+def _ignore(future: asyncio.Future[None]) -> None:
+    """A record that could not be written is not worth an error: the refusal itself stands."""
+    if not future.cancelled():
+        future.exception()

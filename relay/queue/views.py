@@ -1,0 +1,136 @@
+"""What operators look at: the queue, and all that is known of one message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, CursorResult, func, select
+
+from relay.outcome.transitions import State
+from relay.store.tables import attempt, message, outbox, recipient, refusal
+from relay.submission.identifiers import parse_ses_message_id, ses_message_id
+
+_WAITING = (State.QUEUED.value, State.LEASED.value, State.HELD.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A recipient that is still in the queue.  Instants are microseconds UTC."""
+
+    message_id: str
+    account_id: str
+    identity_arn: str
+    recipient: str
+    state: str
+    attempts: int
+    received_at: int
+    due_at: int
+    last_reply: str | None
+
+
+def waiting(connection: Connection, limit: int) -> list[Waiting]:
+    """The recipients in the queue, the next due first."""
+    query = (
+        select(recipient, message.c.identity_arn, message.c.received_at)
+        .join(message, message.c.id == recipient.c.message_id)
+        .where(recipient.c.state.in_(_WAITING))
+        .order_by(recipient.c.due_at)
+        .limit(limit)
+    )
+    return [
+        Waiting(
+            message_id=ses_message_id(row.message_id),
+            account_id=row.account_id,
+            identity_arn=row.identity_arn,
+            recipient=row.address,
+            state=row.state,
+            attempts=row.attempts,
+            received_at=row.received_at,
+            due_at=row.due_at,
+            last_reply=row.last_reply,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def count_by_state(connection: Connection) -> dict[str, int]:
+    """How many recipients are in each state."""
+    query = select(recipient.c.state, func.count()).group_by(recipient.c.state)
+    return dict(connection.execute(query).tuples())
+
+
+def find_message(connection: Connection, key: str) -> dict[str, Any] | None:
+    """Everything kept of an accepted message, by its SES-shaped id."""
+    message_id = parse_ses_message_id(key)
+    if message_id is None:
+        return None
+    row = connection.execute(select(message).where(message.c.id == message_id)).first()
+    if row is None:
+        return None
+    return {
+        "message_id": key,
+        "account_id": row.account_id,
+        "identity_arn": row.identity_arn,
+        "reverse_path": row.reverse_path,
+        "return_path": row.return_path,
+        "configuration_set": row.configuration_set,
+        "received_at": row.received_at,
+        "expires_at": row.expires_at,
+        "size_bytes": row.size_bytes,
+        "record": orjson.loads(row.record),
+        "recipients": _recipients(connection, message_id),
+        "attempts": _attempts(connection, message_id),
+        "notices": _notices(connection, message_id),
+    }
+
+
+def _recipients(connection: Connection, message_id: int) -> list[dict[str, Any]]:
+    columns = (
+        recipient.c.number,
+        recipient.c.address,
+        recipient.c.state,
+        recipient.c.attempts,
+        recipient.c.due_at,
+        recipient.c.settled_at,
+        recipient.c.last_reply,
+    )
+    query = select(*columns).where(recipient.c.message_id == message_id).order_by(recipient.c.number)
+    return _rows(connection.execute(query))
+
+
+def _attempts(connection: Connection, message_id: int) -> list[dict[str, Any]]:
+    query = (
+        select(attempt)
+        .where(attempt.c.message_id == message_id)
+        .order_by(attempt.c.at, attempt.c.number, attempt.c.attempt)
+    )
+    return _rows(connection.execute(query))
+
+
+def _notices(connection: Connection, message_id: int) -> list[dict[str, Any]]:
+    columns = (outbox.c.kind, outbox.c.state, outbox.c.created_at, outbox.c.last_error)
+    query = select(*columns).where(outbox.c.message_id == message_id).order_by(outbox.c.id)
+    return _rows(connection.execute(query))
+
+
+def find_refusal(connection: Connection, key: str) -> dict[str, Any] | None:
+    """What is kept of a refused message, by the reference in its reply; the newest if it came twice."""
+    query = select(refusal).where(refusal.c.reference == key.upper()).order_by(refusal.c.id.desc()).limit(1)
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    return {
+        "reference": row.reference,
+        "account_id": row.account_id,
+        "access_key_id": row.access_key_id,
+        "at": row.at,
+        "reason": row.reason,
+        "reply": row.reply,
+        "record": orjson.loads(row.record),
+    }
+
+
+def _rows(result: CursorResult[Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in result.mappings()]
