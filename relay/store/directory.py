@@ -145,6 +145,11 @@ class Directory:
         found, _ = await self._get({subject: lambda c: self._read_credential(c, access_key_id)})
         return found[subject]  # type: ignore[no-any-return]
 
+    def is_current(self, principal: Principal) -> bool:
+        """Whether nothing is known against the credential; ``ground`` asks again before a commit."""
+        held = self._entries.get(credential_subject(principal.access_key_id), _MISSING)
+        return held is _MISSING or _holds(held, principal)
+
     async def ground(
         self, send: Send
     ) -> tuple[Ground, Callable[[Identity], tuple[SigningKey, ...]], Basis] | None:
@@ -155,7 +160,7 @@ class Directory:
         principal = send.principal
         entries, change = await self._get(self._who(principal))
         held = entries[credential_subject(principal.access_key_id)]
-        if held is None or not held.active or held.principal.unique_id != principal.unique_id:
+        if not _holds(held, principal):
             return None
         own: Account = entries[account_subject(principal.account_id)]
         rest, later = await self._get(self._what(send, own))
@@ -330,6 +335,10 @@ def _sets(send: Send, entries: dict[str, Any]) -> dict[str, _Read]:
 
 def _set_reader(account_id: str, name: str) -> _Read:
     return lambda connection: _read_set(connection, account_id, name)
+
+
+def _holds(held: Credential | None, principal: Principal) -> bool:
+    return held is not None and held.active and held.principal.unique_id == principal.unique_id
 
 
 def _account_reader(account_id: str) -> _Read:

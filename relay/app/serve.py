@@ -1,0 +1,72 @@
+"""Everything that must be right before the first connection is taken."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+from relay.app.listen import ListenError
+from relay.app.supervisor import StartError, Supervisor, take_instance_lock
+from relay.app.tls import server_context
+from relay.app.worker import worker_main
+from relay.settings import Settings, SettingsError, load
+from relay.store import installation, schema
+from relay.store.engine import Store, StoreError, StoreUnavailable
+from relay.store.secrets import KeyFileError, load_key_file
+
+
+def serve(file: Path) -> str | None:
+    """Run until told to stop.  None after an orderly stop, else what kept us from starting."""
+    os.umask(0o077)
+    try:
+        settings = load_checked(file)
+        check_store(settings)
+        # Held by this process and its workers, so that the file's lock outlives neither.
+        take_instance_lock(settings.directory)
+        count = settings.relay.workers or len(os.sched_getaffinity(0))
+        Supervisor(settings, lambda: load_checked(file), worker_main, count).run()
+    except (SettingsError, StartError, StoreError, StoreUnavailable, KeyFileError, ListenError) as error:
+        return str(error)
+    return None
+
+
+def load_checked(file: Path) -> Settings:
+    """The settings, and what they point to, fit to serve with."""
+    settings = load(file)
+    problems = list(_problems(settings, file))
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _problems(settings: Settings, file: Path) -> list[str]:
+    problems = []
+    if not settings.delivery.smarthost:
+        problems.append(f"{file}: [delivery] smarthost: name the next hop, such as mail.example.com:587")
+    password_file = settings.delivery.smarthost_password_file
+    if settings.delivery.smarthost_user and not password_file:
+        problems.append(f"{file}: [delivery] smarthost_password_file: needed with smarthost_user")
+    if password_file and not settings.path(password_file).is_file():
+        problems.append(
+            f"{file}: [delivery] smarthost_password_file: {settings.path(password_file)}: no such file"
+        )
+    try:
+        server_context(settings)
+    except (OSError, ssl.SSLError) as error:
+        problems.append(
+            f"{file}: [smtp] certificate, private_key: {settings.path(settings.smtp.certificate)},"
+            f" {settings.path(settings.smtp.private_key)}: {error}"
+        )
+    return problems
+
+
+def check_store(settings: Settings) -> None:
+    """The store is there, has our schema, our region and our key."""
+    secrets = load_key_file(settings.path(settings.store.key_file))
+    store = Store(settings.store_url)
+    try:
+        schema.require_current(store)
+        installation.verify(store, settings.relay.region, secrets)
+    finally:
+        store.dispose()

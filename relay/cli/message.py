@@ -1,0 +1,95 @@
+"""``relay message``: everything that is known of one message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relay.cli.output import instant
+
+
+@click.group(name="message")
+def command() -> None:
+    """Look at single messages, accepted or refused."""
+
+
+@command.command(name="show")
+@click.argument("key", metavar="ID|REFERENCE")
+@click.option("--config", type=click.Path(path_type=Path), envvar="RELAY_CONFIG", help="The settings file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(key: str, config: Path | None, as_json: bool) -> None:
+    """Show the decision on a message, what was added and removed, and each attempt to deliver it."""
+    from relay.cli.context import open_ground
+    from relay.cli.output import fail, show_json
+    from relay.control.overview import find
+
+    with open_ground(config) as ground:
+        found = find(ground.store, key)
+    if found is None:
+        fail("not_found", f"no message or refusal {key!r}; records are kept for [retention] days")
+    if as_json:
+        show_json(found)
+        return
+    for line in _refused(found) if "reference" in found else _accepted(found):
+        click.echo(line)
+
+
+def _accepted(found: dict[str, Any]) -> Iterator[str]:
+    record = found["record"]
+    yield f"message      {found['message_id']}"
+    yield f"accepted     {instant(found['received_at'])}, {found['size_bytes']} octets"
+    yield from _who(record["send"])
+    yield f"identity     {record['identity']}"
+    for grant in record["grants"]:
+        by = (
+            f"policy {grant['policy']}, statement {grant['sid'] or grant['statement']}"
+            if grant["policy"]
+            else "own"
+        )
+        yield f"allowed      {grant['role']} {grant['address']} ({by})"
+    yield f"signed       {record['signed_by'] or 'no: ' + record['unsigned_because']}"
+    yield f"return path  {found['return_path'] or '<>'}"
+    for name in ("added", "removed"):
+        for field in record[name]:
+            yield f"{name:<12} {' '.join(field.split())}"
+    yield from _recipients(found)
+
+
+def _recipients(found: dict[str, Any]) -> Iterator[str]:
+    for one in found["recipients"]:
+        yield f"recipient    {one['address']}: {one['state']}"
+        for tried in found["attempts"]:
+            if tried["number"] == one["number"]:
+                words = " ".join(
+                    str(part) for part in (tried["code"], tried["enhanced"], tried["reply"]) if part
+                )
+                yield (
+                    f"  attempt {tried['attempt']}  {instant(tried['at'])} {tried['host']}"
+                    f" {tried['phase']}: {words} -> {tried['outcome']}"
+                )
+    for notice in found["notices"]:
+        yield f"notice       {notice['kind']} {notice['state']}"
+
+
+def _refused(found: dict[str, Any]) -> Iterator[str]:
+    yield f"reference    {found['reference']}"
+    yield f"refused      {instant(found['at'])}, {found['reason']}"
+    for line in found["reply"].splitlines():
+        yield f"reply        {line}"
+    yield from _who(found["record"]["send"])
+
+
+def _who(send: dict[str, Any]) -> Iterator[str]:
+    yield f"user         {send['principal']['arn']} ({send['principal']['access_key_id']})"
+    tls = "TLS" if send["is_secure"] else "no TLS"
+    yield f"client       {send['source_ip']}, {tls}"
+    name, address = send["from"]
+    yield f"From         {f'{name} <{address}>' if name else address}"
+    yield f"MAIL FROM    {send['mail_from']}"
+    yield f"recipients   {', '.join(send['recipients'])}"
+    for label in ("source_arn", "from_arn", "return_path_arn"):
+        if send[label]:
+            yield f"{label:<12} {send[label]}"

@@ -1,0 +1,44 @@
+"""A running gateway per test module: an owner with a domain, a delegate with a credential, a next hop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.app.recorder import Recorder
+from tests.support.gateway import DELEGATE, OWNER, Gateway, Login
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Iterator[Recorder]:
+    one = Recorder(refused=frozenset({"nobody@customer.example", "bounces@refusing.example"}))
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) -> Iterator[Gateway]:
+    directory: Path = tmp_path_factory.mktemp("relay")
+    one = Gateway(directory, recorder)
+    one.run("init", str(directory))
+    one.account(OWNER)
+    one.account(DELEGATE)
+    one.start()
+    yield one
+    assert one.stop() == 0, one.log()
+    log = one.log()
+    assert "Traceback" not in log, log
+
+
+@pytest.fixture(scope="module")
+def domain(gateway: Gateway) -> str:
+    """ARN of owner.example, verified, with a signing key."""
+    return gateway.identity("owner.example")
+
+
+@pytest.fixture(scope="module")
+def app(gateway: Gateway) -> Login:
+    """The delegate's user ``app``."""
+    return gateway.login("app")

@@ -1,0 +1,257 @@
+"""The queue on both engines: into it, claimed once, settled once, told of once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import orjson
+import pytest
+from sqlalchemy import func, select, update
+
+from relay.outcome.outcome import Bounced, Deferred, Delivered, Reply
+from relay.queue import workers
+from relay.queue.claims import Claims, claim
+from relay.queue.settlement import Settlement
+from relay.queue.spool import Committed, Spool, Stale, sweep_orphans
+from relay.queue.values import Consignment, Lease
+from relay.queue.writer import GroupWriter
+from relay.store.changes import control_write, newest
+from relay.store.engine import Store
+from relay.store.tables import attempt, body_chunk, message, outbox, recipient, spill, worker
+from tests.integration.queue.conftest import register
+from tests.support.mail import new_message, settled
+
+_outbox_ids = itertools.count(5_000_000)
+
+
+def rows(store: Store, table, *columns):
+    with store.read() as connection:
+        return connection.execute(select(*columns) if columns else select(table)).all()
+
+
+def claim_now(store: Store, lease: Lease, limit: int = 100) -> list[Consignment]:
+    with store.write() as connection:
+        return claim(connection, lease, limit)
+
+
+@pytest.fixture
+def spool(store: Store, writer: GroupWriter) -> Spool:
+    return Spool(store, writer)
+
+
+@pytest.fixture
+def settlement(writer: GroupWriter) -> Settlement:
+    return Settlement(writer, lambda: next(_outbox_ids))
+
+
+async def test_message_is_there_with_all_its_recipients_and_octets(store, spool):
+    new = new_message("a@x.example", "b@y.example", body=(b"one\r\n", b"two\r\n"), chunks=2)
+    assert isinstance(await spool.enqueue(new), Committed)
+    assert [row.state for row in rows(store, recipient)] == ["queued", "queued"]
+    [one] = claim_now(store, register(store))
+    assert one.message.header == new.message.header
+    assert b"".join([part async for part in spool.body(one.message)]) == b"one\r\ntwo\r\n"
+
+
+async def test_message_born_claimed_is_nobody_elses(store, spool, lease):
+    await spool.enqueue(new_message(lease=lease))
+    other = register(store, "there")
+    assert claim_now(store, other) == []
+
+
+async def test_recipient_is_claimed_once(store, spool):
+    for _ in range(5):
+        await spool.enqueue(new_message("a@x.example", "b@x.example"))
+    first, second = register(store), register(store)
+    taken = claim_now(store, first, 4) + claim_now(store, second, 100)
+    keys = [(one.message.id, other.number) for one in taken for other in one.recipients]
+    assert len(keys) == len(set(keys)) == 10
+
+
+async def test_recipient_not_yet_due_is_not_claimed(store, spool, lease, settlement):
+    await spool.enqueue(new_message())
+    [one] = claim_now(store, lease)
+    later = workers_now(store) + 3_600_000_000
+    await settlement.settle([settled(one, Deferred(later), Reply(451, "4.3.0", "later"))])
+    assert claim_now(store, lease) == []
+    with store.write() as connection:
+        connection.execute(update(recipient).values(due_at=1))
+    [again] = claim_now(store, lease)
+    assert again.recipients[0].attempts == 1
+
+
+def workers_now(store: Store) -> int:
+    with store.read() as connection:
+        return workers.now(connection)
+
+
+async def test_claims_ask_the_store_only_if_something_is_due(store, writer, spool, lease):
+    claims = Claims(store, writer, lease)
+    assert await claims.claim(10) == []
+    await spool.enqueue(new_message())
+    [one] = await claims.claim(10)
+    await claims.release([one])
+    assert [row.state for row in rows(store, recipient)] == ["queued"]
+
+
+class TestSettlement:
+    async def test_delivered_is_recorded_with_its_attempt(self, store, spool, settlement, lease):
+        new = new_message(lease=lease)
+        await spool.enqueue(new)
+        one = Consignment(new.message, new.recipients, lease)
+        await settlement.settle([settled(one, Delivered())])
+        [row] = rows(store, recipient)
+        assert (row.state, row.attempts, row.last_reply) == ("delivered", 1, "250 2.0.0 Ok")
+        [tried] = rows(store, attempt)
+        assert (tried.attempt, tried.outcome, tried.code, tried.reply) == (1, "delivered", 250, "Ok")
+        assert rows(store, outbox) == []
+
+    async def test_stale_owner_is_fenced_off(self, store, spool, settlement, lease):
+        news = [new_message(lease=lease) for _ in range(3)]
+        for new in news:
+            await spool.enqueue(new)
+        with store.write() as connection:  # the second is somebody else's by now
+            connection.execute(
+                update(recipient)
+                .where(recipient.c.message_id == news[1].message.id)
+                .values(worker_epoch=lease.epoch + 1)
+            )
+        ones = [Consignment(new.message, new.recipients, lease) for new in news]
+        await settlement.settle([settled(one, Delivered()) for one in ones])
+        states = {row.message_id: row.state for row in rows(store, recipient)}
+        assert [states[new.message.id] for new in news] == ["delivered", "leased", "delivered"]
+        assert len(rows(store, attempt)) == 2
+
+    async def test_settling_twice_counts_once(self, store, spool, settlement, lease):
+        new = new_message(lease=lease)
+        await spool.enqueue(new)
+        one = settled(
+            Consignment(new.message, new.recipients, lease), Bounced("5.1.1"), Reply(550, None, "no")
+        )
+        await settlement.settle([one])
+        await settlement.settle([one])
+        assert len(rows(store, attempt)) == len(rows(store, outbox)) == 1
+
+    async def test_recipients_that_fail_together_share_one_notice(self, store, spool, settlement, lease):
+        new = new_message("a@x.example", "b@x.example", "c@x.example", lease=lease)
+        await spool.enqueue(new)
+        one = Consignment(new.message, new.recipients, lease)
+        no = Reply(550, "5.1.1", "no such user")
+        await settlement.settle(
+            [
+                settled(one, Bounced("5.1.1"), no, 0),
+                settled(one, Delivered(), number=1),
+                settled(one, Bounced("5.1.1"), no, 2),
+            ]
+        )
+        [notice] = rows(store, outbox)
+        assert notice.kind == "bounce"
+        assert [entry["address"] for entry in orjson.loads(notice.payload)] == ["a@x.example", "c@x.example"]
+
+    async def test_delay_notice_is_written_once(self, store, spool, settlement, lease):
+        new = new_message(lease=lease)
+        await spool.enqueue(new)
+        one = Consignment(new.message, new.recipients, lease)
+        await settlement.settle([settled(one, Deferred(1, delay_notice=True), Reply(451, None, "later"))])
+        [again] = claim_now(store, lease)
+        assert again.recipients[0].delay_reported
+        assert [row.kind for row in rows(store, outbox)] == ["delay"]
+
+
+class TestLeases:
+    async def test_what_a_dead_worker_held_is_reclaimed(self, store, spool, lease):
+        await spool.enqueue(new_message(lease=lease))
+        alive = register(store)
+        with store.write() as connection:
+            assert workers.reclaim(connection) == 0
+            workers.retire(connection, lease)
+            assert workers.reclaim(connection) == 1
+        assert len(claim_now(store, alive)) == 1
+
+    async def test_silent_worker_loses_its_lease_after_the_lease_time(self, store, spool, lease):
+        await spool.enqueue(new_message(lease=lease))
+        with store.write() as connection:
+            old = workers.now(connection) - (workers.LEASE_SECONDS + 1) * 1_000_000
+            connection.execute(update(worker).values(heartbeat_at=old))
+            assert workers.reclaim(connection) == 1
+
+    def test_taking_a_row_raises_its_epoch_and_ends_the_former_holder(self, store):
+        first = register(store)
+        with store.write() as connection:
+            workers.retire_node(connection, "here")
+        second = register(store)
+        assert (second.worker_id, second.epoch) == (first.worker_id, first.epoch + 1)
+        with store.write() as connection:
+            assert not workers.beat(connection, first)
+            assert workers.beat(connection, second)
+
+    def test_running_workers_have_different_numbers(self, store):
+        leases = [register(store, f"n{n}") for n in range(4)]
+        assert len({lease.worker_id for lease in leases}) == 4
+        assert 0 not in {lease.worker_id for lease in leases}
+
+
+class TestStale:
+    """A message judged on what has changed since is not written."""
+
+    SUBJECT = "identity:111122223333:owner.example"
+
+    @pytest.mark.parametrize(
+        ("changed", "expected"), [("identity:111122223333:Owner.example", Stale), ("account:1", Committed)]
+    )
+    async def test_only_what_it_was_judged_on_counts(self, store, spool, changed, expected):
+        with store.read() as connection:
+            before = newest(connection)
+        with control_write(store, "test") as write:
+            write.record(changed, "PutIdentityPolicy")
+        new = new_message(judged_at=before, judged_on=frozenset({self.SUBJECT}))
+        assert isinstance(await spool.enqueue(new), expected)
+        assert len(rows(store, message)) == (expected is Committed)
+
+    async def test_stale_message_does_not_hold_up_others(self, store, spool):
+        with store.read() as connection:
+            before = newest(connection)
+        with control_write(store, "test") as write:
+            write.record(self.SUBJECT, "PutIdentityPolicy")
+        subjects = frozenset({self.SUBJECT})
+        results = await asyncio.gather(
+            spool.enqueue(new_message(judged_at=before, judged_on=subjects)),
+            spool.enqueue(new_message(judged_at=before + 1, judged_on=subjects)),
+        )
+        assert [type(result) for result in results] == [Stale, Committed]
+
+
+class TestLargeBodies:
+    async def test_chunks_come_before_the_message_and_spill_is_cleared(self, store, spool, lease):
+        new = new_message(lease=lease, body=None, chunks=2, spilled=True)
+        await spool.store_chunk(new.message.id, 0, b"a" * 10, lease)
+        await spool.store_chunk(new.message.id, 1, b"b" * 5, lease)
+        assert len(rows(store, spill)) == 1
+        await spool.enqueue(new)
+        assert rows(store, spill) == []
+        assert b"".join([part async for part in spool.body(new.message)]) == b"a" * 10 + b"b" * 5
+
+    async def test_discarded_body_leaves_nothing(self, store, spool, lease):
+        await spool.store_chunk(77, 0, b"a", lease)
+        await spool.discard(77)
+        assert rows(store, spill) == rows(store, body_chunk) == []
+
+    async def test_sweep_takes_only_what_dead_workers_left(self, store, spool, lease):
+        dead = register(store)
+        await spool.store_chunk(1, 0, b"a", lease)
+        await spool.store_chunk(2, 0, b"b", dead)
+        with store.write() as connection:
+            workers.retire(connection, dead)
+            assert sweep_orphans(connection) == 1
+        assert rows(store, body_chunk, body_chunk.c.message_id) == [(1,)]
+
+
+async def test_two_writers_on_one_store_lose_and_double_nothing(store, writer, lease):
+    other = GroupWriter(store)
+    other.start()
+    spools = [Spool(store, writer), Spool(store, other)]
+    await asyncio.gather(*(spools[n % 2].enqueue(new_message()) for n in range(60)))
+    await other.stop()
+    with store.read() as connection:
+        assert connection.execute(select(func.count()).select_from(message)).scalar() == 60

@@ -1,0 +1,105 @@
+"""Group commit: what shares a transaction, what does not, and what a failure touches."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy import Connection, insert, select
+
+from relay.queue.writer import GroupWriter, Job, alone
+from relay.store.engine import Store, StoreUnavailable
+from relay.store.tables import meta
+
+
+def job(name: str, *, waits: bool = True) -> Job[int]:
+    """Writes one row; its result is the number of jobs that shared the batch."""
+
+    return Job(_write, name, is_awaited_by_client=waits)
+
+
+def _write(connection: Connection, names: list[str]) -> list[int]:
+    connection.execute(insert(meta), [{"name": name, "value": "x"} for name in names])
+    return [len(names)] * len(names)
+
+
+def names(store: Store) -> set[str]:
+    with store.read() as connection:
+        return set(connection.execute(select(meta.c.name).where(meta.c.value == "x")).scalars())
+
+
+async def test_jobs_submitted_together_share_a_transaction(store: Store, writer: GroupWriter):
+    for _ in range(3):
+        writer.transaction_opened()
+    sizes = await asyncio.gather(*(writer.submit(job(f"j{n}")) for n in range(3)))
+    assert sizes == [3, 3, 3]
+    assert names(store) == {"j0", "j1", "j2"}
+
+
+async def test_lone_client_does_not_wait_for_the_window(writer: GroupWriter):
+    writer.transaction_opened()
+    future = writer.submit(job("alone"))
+    assert writer._busy, "every open transaction waits: the batch goes at once"
+    assert await future == 1
+
+
+async def test_batch_goes_after_the_window_though_others_are_still_sending(writer: GroupWriter):
+    writer.transaction_opened()
+    writer.transaction_opened()
+    future = writer.submit(job("one"))
+    assert not writer._busy
+    assert await asyncio.wait_for(future, 2) == 1
+
+
+async def test_batch_goes_when_the_other_transactions_end(writer: GroupWriter):
+    writer.transaction_opened()
+    writer.transaction_opened()
+    future = writer.submit(job("one"))
+    writer.transaction_closed()
+    assert writer._busy
+    await future
+
+
+async def test_job_that_breaks_harms_no_other(store: Store, writer: GroupWriter):
+    def broken(connection: Connection) -> None:
+        raise ValueError("broken")
+
+    good, bad = writer.submit(job("good", waits=False)), writer.submit(alone(broken))
+    with pytest.raises(ValueError, match="broken"):
+        await bad
+    assert await good == 1
+    assert names(store) == {"good"}
+
+
+async def test_duplicate_row_fails_alone(store: Store, writer: GroupWriter):
+    futures = [writer.submit(job(name, waits=False)) for name in ("a", "b", "a")]
+    results = await asyncio.gather(*futures, return_exceptions=True)
+    assert [isinstance(result, Exception) for result in results] == [False, False, True]
+    assert names(store) == {"a", "b"}
+
+
+async def test_unavailable_store_fails_every_job_and_the_next_batch_works(store: Store, writer: GroupWriter):
+    def gone(connection: Connection) -> None:
+        raise StoreUnavailable("gone")
+
+    first = [writer.submit(job("x", waits=False)), writer.submit(alone(gone))]
+    results = await asyncio.gather(*first, return_exceptions=True)
+    assert all(isinstance(result, StoreUnavailable) for result in results)
+    assert await writer.submit(job("y", waits=False)) == 1
+    assert names(store) == {"y"}
+
+
+async def test_cancelled_waiter_does_not_undo_the_write(store: Store, writer: GroupWriter):
+    future = writer.submit(job("kept", waits=False))
+    future.cancel()
+    await writer.submit(job("other", waits=False))
+    assert names(store) == {"kept", "other"}
+
+
+async def test_stop_writes_what_is_pending(store: Store):
+    writer = GroupWriter(store)
+    writer.start()
+    futures = [writer.submit(job(f"n{n}", waits=False)) for n in range(5)]
+    await writer.stop()
+    assert all(future.done() for future in futures)
+    assert len(names(store)) == 5
