@@ -23,7 +23,8 @@ _LABEL = b"relay return path 1\0"
 # 21 octets are 34 letters; base64.b32encode would add six "=" to make 40.
 _LETTERS = 34
 _PADDING = "======"
-_is_token = re.compile(rf"[a-z2-7]{{{_LETTERS}}}").fullmatch
+# 34 letters hold two bits more than 21 octets; only with both zero is the text the one we made.
+_is_token = re.compile(rf"[A-Za-z2-7]{{{_LETTERS - 1}}}[AEIMQUYaeimquy4]").fullmatch
 
 
 class Rejection(StrEnum):
@@ -58,7 +59,7 @@ def decode(address: str, keys: Mapping[int, bytes], today: int) -> Token | Rejec
 
     Letter case is ignored: some systems change it on the way back.
     """
-    local = address.partition("@")[0].lower()
+    local = address.partition("@")[0]
     if not _is_token(local):
         return Rejection.NOT_A_TOKEN
     octets = base64.b32decode((local + _PADDING).upper())

@@ -24,7 +24,7 @@ class DisplayNameError(ValueError):
 
 # The full stop stands for RFC 5322's obs-phrase ("John Q. Public"), which everybody writes.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]"
-_is_plain = re.compile(rf"{_ATOM}++(?: {_ATOM}++)*+").fullmatch
+_is_plain = re.compile(rf"(?!\.){_ATOM}++(?: {_ATOM}++)*+").fullmatch
 _match_word = re.compile(rf' *(?:"((?:[^"\\]|\\.)*+)"|({_ATOM}++))(?= |\Z)').match
 # No specials of RFC 5322 inside: a reader that takes words apart first would stop at them.
 _match_encoded = re.compile(
@@ -55,6 +55,8 @@ def decode_display_name(text: str, own: Mailbox) -> str | None:
 
 
 def _join(text: str) -> str:
+    if text.startswith("."):  # obs-phrase begins with a word; some readers stumble over this
+        raise DisplayNameError("Display name is not a phrase")
     parts: list[str] = []
     position, after_encoded = 0, False
     while position < len(text):

@@ -115,7 +115,7 @@ def _fault_of_octets(block: bytes) -> str | None:
         return _name_forbidden(block)
     if _find_bare_cr(block) or _find_bare_lf(block):
         return "Header contains a bare CR or LF"
-    return None if block.endswith(b"\r\n") else "Header does not end with CRLF"
+    return "Header does not end with CRLF" if block and not block.endswith(b"\r\n") else None
 
 
 def _name_forbidden(block: bytes) -> str:

@@ -54,12 +54,16 @@ class ControlFields:
 # ---------------------------------------------------------------- addresses
 
 _match_named = re.compile(r"([^<>]*)<([^<>]*)>").fullmatch
+_holds_more = re.compile(r"[<>,;]").search
+_NOT_ONE = "Exactly one mailbox is allowed, as local@domain or name <local@domain>"
 
 
 def parse_from(value: bytes) -> NamedMailbox:
     """The one mailbox that a field body holds, folded or not; HeaderError if it is anything else."""
     text = _unfold(value)
     found = _match_named(text)
+    if found is None and _holds_more(text):
+        raise HeaderError(_NOT_ONE)
     try:
         if found is None:
             return NamedMailbox(None, parse_mailbox(text))
