@@ -94,6 +94,7 @@ def test_plain_addresses_are_taken_as_written(text: str, local: str, domain: str
             "a@b\u3002example", "Domain is not a valid internationalized name", id="ideographic-stop"
         ),
         pytest.param("a@\ud800.example", "Domain is not a valid internationalized name", id="lone-surrogate"),
+        pytest.param("a@ü.1", "Domain is not a valid internationalized name", id="u-label-before-a-number"),
         pytest.param(
             "a@ü[.example", "Domain is not a valid internationalized name", id="u-label-with-bracket"
         ),

@@ -42,7 +42,9 @@ _MAX = 1000
     ],
 )
 def test_mail_is_taken_as_ses_takes_it(argument: bytes | str, command: MailCommand) -> None:
-    assert parse_mail(argument, max_size=_MAX) == command
+    found = parse_mail(argument, max_size=_MAX)
+    assert found == command
+    assert found.is_8bit == ("8BITMIME" in str(argument))
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,9 @@ def _check(pieces: list[bytes]) -> str | None:
         pytest.param([b"a" * 500, b"a" * 498, b"\r\n"], None, id="longest-line-in-pieces"),
         pytest.param([b"\r\n" * 5000], None, id="many-short-lines"),
         pytest.param([(b"a" * 998 + b"\r\n") * 9], None, id="many-long-lines"),
+        pytest.param(
+            [b"a\r\n" + b"b" * 999 + b"\r\nc\r\n"], "Message line is longer than 998 octets", id="long-inside"
+        ),
         pytest.param([b"a\rb\r\n"], "Message contains a bare CR or LF", id="bare-cr"),
         pytest.param([b"a\nb\r\n"], "Message contains a bare CR or LF", id="bare-lf"),
         pytest.param([b"a", b"\nb"], "Message contains a bare CR or LF", id="lf-first-in-piece"),

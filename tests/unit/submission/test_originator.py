@@ -244,6 +244,7 @@ def _control(*lines: str) -> ControlFields:
 
 def test_control_fields_are_read_as_written() -> None:
     found = _control(
+        "From: a@b.example",
         f"X-SES-SOURCE-ARN: {_ARN} ",
         f"x-ses-from-arn:\r\n\t{_ARN}x",
         f"X-Ses-Return-Path-Arn: {_ARN} y",
