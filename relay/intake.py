@@ -7,6 +7,7 @@ with a temporary refusal; an ``Accepted`` is given after the commit and never be
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ from relay.submission.submission import Body, Client, Parameters, Submission
 _MOST_HEADER_BYTES = 256 * 1024
 # Each round judges anew on what changed; a control plane that outruns us so often is not our fault.
 _MOST_JUDGEMENTS = 10
+# Past this the client is told to come again, though its message may yet be committed (rule 27).
+_COMMIT_SECONDS = 30.0
 _UNAVAILABLE = Refused(Reason.UNAVAILABLE, "Temporary service failure")
 
 
@@ -131,7 +134,9 @@ class Intake:
         rewritten = self._rewrite(submission, decision)
         signatures = self._signatures(submission, rewritten, decision, keys_of)
         new = self._new_message(submission, send, decision, rewritten, signatures, basis)
-        if isinstance(await self.spool.enqueue(new), Stale):
+        async with asyncio.timeout(_COMMIT_SECONDS):
+            result = await self.spool.enqueue(new)
+        if isinstance(result, Stale):
             await self.directory.poll()
             return None
         self._accepted(new, send, decision, submission)
@@ -387,7 +392,7 @@ class Receipt:
         answer: Answer
         try:
             answer = await self._answer()
-        except (StoreUnavailable, SigningError) as error:
+        except (StoreUnavailable, SigningError, TimeoutError) as error:
             answer = intake.failed(self._principal, error)
         if isinstance(answer, Refused):
             self.abandon()

@@ -99,7 +99,9 @@ class GroupWriter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch, self._pending = self._pending[:_MOST_JOBS], self._pending[_MOST_JOBS:]
+        # Who gave up before the batch was formed is not written for: nobody would be told.
+        pending = [job for job in self._pending if not job.done.cancelled()]
+        batch, self._pending = pending[:_MOST_JOBS], pending[_MOST_JOBS:]
         self._clients_waiting = sum(job.is_awaited_by_client for job in self._pending)
         self._busy = True
         self._batches.put(batch)

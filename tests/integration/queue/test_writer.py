@@ -89,8 +89,17 @@ async def test_unavailable_store_fails_every_job_and_the_next_batch_works(store:
     assert names(store) == {"y"}
 
 
-async def test_cancelled_waiter_does_not_undo_the_write(store: Store, writer: GroupWriter):
-    future = writer.submit(job("kept", waits=False))
+async def test_who_gave_up_before_the_batch_is_not_written_for(store: Store, writer: GroupWriter):
+    future = writer.submit(job("gone", waits=False))
+    future.cancel()
+    await writer.submit(job("other", waits=False))
+    assert names(store) == {"other"}
+
+
+async def test_who_gives_up_while_the_batch_runs_does_not_undo_it(store: Store, writer: GroupWriter):
+    writer.transaction_opened()
+    future = writer.submit(job("kept"))
+    assert writer._busy
     future.cancel()
     await writer.submit(job("other", waits=False))
     assert names(store) == {"kept", "other"}

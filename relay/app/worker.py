@@ -1,0 +1,178 @@
+"""One worker process: accepts, decides, queues and delivers, on one event loop.
+
+``worker_main`` is what a forked child runs.  It takes a worker's number from the store, builds every
+part, says that it serves, and runs until SIGTERM, the supervisor's death or the death of one of its own
+background tasks: a part that stopped silently would be worse than a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+from relay import maillog
+from relay.app.listen import Endpoint
+from relay.app.parts import Parts, build
+from relay.app.supervisor import node_name
+from relay.maillog import Log
+from relay.queue import spool, workers
+from relay.queue.values import Lease, StoreUnavailable
+from relay.queue.writer import alone
+from relay.settings import Settings
+from relay.store.engine import Store
+from relay.store.secrets import load_key_file
+
+_DRAIN_SESSIONS_SECONDS = 12.0
+_DRAIN_DELIVERY_SECONDS = 10.0
+_RECLAIM_SECONDS = 5.0
+_DISK_SECONDS = 1.0
+# Below this we take no new mail while deliveries can still be recorded; a little above, we take it again.
+_LOW_DISK_BYTES = 256 * 1024 * 1024
+
+
+class LeaseLost(Exception):
+    """Another process took our worker's row: what we hold is no longer ours."""
+
+
+def worker_main(
+    settings: Settings, sockets: dict[Endpoint, socket.socket], life_fd: int, ready_fd: int
+) -> int:
+    """The whole life of a worker process; its exit code."""
+    log = maillog.open_log(settings.log.format, settings.log.level)
+    store = Store(settings.store_url)
+    secrets = load_key_file(settings.path(settings.store.key_file))
+    with store.write() as connection:
+        lease = workers.register(connection, node_name(settings))
+        spool.sweep_orphans(connection)
+        workers.reclaim(connection)
+    try:
+        parts = build(settings, store, secrets, lease, log)
+        return uvloop.run(_Worker(settings, parts, lease, log).run(sockets, life_fd, ready_fd))
+    finally:
+        store.dispose()
+
+
+class _Worker:
+    """The parts at work."""
+
+    def __init__(self, settings: Settings, parts: Parts, lease: Lease, log: Log) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._lease = lease
+        self._log = log
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    async def run(self, sockets: dict[Endpoint, socket.socket], life_fd: int, ready_fd: int) -> int:
+        """Serve until told to stop; 1 if something broke."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGINT, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        loop.add_reader(life_fd, self._orphaned)
+        tasks = await self._start(sockets)
+        os.write(ready_fd, f"{self._lease.worker_id} {self._lease.epoch}\n".encode())
+        os.close(ready_fd)
+        await self._stop.wait()
+        await self._drain(tasks)
+        return 1 if self._failure else 0
+
+    def _orphaned(self) -> None:
+        """The supervisor is gone; a new one cannot start before we are, so no time is lost on draining."""
+        os._exit(1)
+
+    async def _start(self, sockets: dict[Endpoint, socket.socket]) -> list[asyncio.Task[None]]:
+        parts = self._parts
+        parts.writer.start()
+        await parts.directory.poll()
+        background: dict[str, Callable[[], Awaitable[None]]] = {
+            "directory": parts.directory.run,
+            "heartbeat": self._beat,
+            "reclaim": self._reclaim,
+            "disk": self._watch_disk,
+            "delivery": parts.delivery.run,
+            "feedback": parts.feedback.run,
+        }
+        tasks = []
+        for name, run in background.items():
+            task = asyncio.ensure_future(run())
+            task.set_name(name)
+            task.add_done_callback(self._ended)
+            tasks.append(task)
+        await parts.listener.start([(sock, end.implicit_tls) for end, sock in sockets.items()])
+        return tasks  # type: ignore[return-value]
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        if task.cancelled() or self._stop.is_set():
+            return
+        self._failure = task.exception() or RuntimeError("ended by itself")
+        name = task.get_name() if isinstance(task, asyncio.Task) else "task"
+        self._log("worker stops", level="error", task=name, error=repr(self._failure))
+        self._stop.set()
+
+    async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Stop accepting, finish what runs, give back what was not begun."""
+        parts = self._parts
+        parts.listener.stop_accepting()
+        await parts.listener.drain(_DRAIN_SESSIONS_SECONDS)
+        await parts.delivery.drain(_DRAIN_DELIVERY_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        lease = self._lease
+        try:
+            await parts.writer.submit(alone(lambda connection: workers.retire(connection, lease)))
+        except StoreUnavailable:
+            pass  # the supervisor retires us as well
+        await parts.writer.stop()
+
+    # ------------------------------------------------------------ in the background
+
+    async def _beat(self) -> None:
+        """Say that we live.  While the store is away nobody else can take what we hold."""
+        while True:
+            try:
+                is_ours = await self._parts.writer.submit(
+                    alone(lambda connection: workers.beat(connection, self._lease))
+                )
+            except StoreUnavailable:
+                is_ours = True
+            if not is_ours:
+                raise LeaseLost(f"worker {self._lease.worker_id}, epoch {self._lease.epoch}")
+            await asyncio.sleep(workers.HEARTBEAT_SECONDS)
+
+    async def _reclaim(self) -> None:
+        """Take back what dead workers held, a little apart from the other processes."""
+        while True:
+            await asyncio.sleep(_RECLAIM_SECONDS * (0.5 + random.random()))  # noqa: S311
+            try:
+                count = await self._parts.writer.submit(alone(workers.reclaim))
+            except StoreUnavailable:
+                continue
+            if count:
+                self._log("reclaimed", recipients=count)
+
+    async def _watch_disk(self) -> None:
+        while True:
+            free = _free_bytes(self._settings)
+            was_low, self._parts.intake.low_disk = self._parts.intake.low_disk, free < _LOW_DISK_BYTES
+            if was_low != self._parts.intake.low_disk:
+                self._log("disk", level="warning", is_low=not was_low, free_bytes=free)
+            await asyncio.sleep(_DISK_SECONDS)
+
+
+def _free_bytes(settings: Settings) -> int:
+    found = os.statvfs(settings.directory)
+    return found.f_bavail * found.f_frsize
+
+
+def microseconds() -> int:
+    """Microseconds UTC."""
+    return time.time_ns() // 1000

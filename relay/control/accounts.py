@@ -1,0 +1,88 @@
+"""Accounts: made, listed, changed, paused."""
+
+from __future__ import annotations
+
+import re
+import secrets as random
+from typing import Any
+
+from relay.control.ground import ControlError, Ground, now
+from relay.store import accounts
+from relay.store.accounts import AccountRow
+
+# SES Developer Guide, quotas: what the sandbox allows; production numbers are ours to choose.
+_SANDBOX = (200, 1)
+_PRODUCTION = (50_000, 14)
+_LONGEST_NAME = 128
+
+
+def create(
+    ground: Ground,
+    name: str,
+    account_id: str | None = None,
+    production: bool = False,
+    max_24h_send: int | None = None,
+    max_send_rate: int | None = None,
+) -> AccountRow:
+    """A new account, in the sandbox unless ``production``."""
+    if account_id is not None and not re.fullmatch(r"[0-9]{12}", account_id):
+        raise ControlError("invalid_account_id", f"{account_id!r} is not an account id: it has 12 digits")
+    if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise ControlError("invalid_name", f"an account's name has 1 to {_LONGEST_NAME} printable characters")
+    day, rate = _PRODUCTION if production else _SANDBOX
+    row = AccountRow(
+        account_id=account_id or str(random.randbelow(9 * 10**11) + 10**11),
+        name=name,
+        production=production,
+        paused=False,
+        pause_reason=None,
+        max_24h_send=day if max_24h_send is None else max_24h_send,
+        max_send_rate=rate if max_send_rate is None else max_send_rate,
+        created_at=now(),
+    )
+    with ground.write() as write:
+        if accounts.find(write.connection, row.account_id):
+            raise ControlError("already_exists", f"account {row.account_id} exists already")
+        accounts.add(write, row)
+    return row
+
+
+def get(ground: Ground, account_id: str) -> AccountRow:
+    with ground.store.read() as connection:
+        row = accounts.find(connection, account_id)
+    return _present(row, account_id)
+
+
+def every(ground: Ground) -> list[AccountRow]:
+    with ground.store.read() as connection:
+        return accounts.every(connection)
+
+
+def update(ground: Ground, account_id: str, **values: Any) -> AccountRow:
+    """Change name, production or quotas; what is None stays."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if not given:
+        raise ControlError("nothing_to_do", "name what to change, such as --production")
+    return _change(ground, account_id, "UpdateAccount", **given)
+
+
+def pause(ground: Ground, account_id: str, reason: str) -> AccountRow:
+    """Refuse all mail of the account until it is resumed."""
+    return _change(ground, account_id, "PauseAccount", paused=True, pause_reason=reason or None)
+
+
+def resume(ground: Ground, account_id: str) -> AccountRow:
+    return _change(ground, account_id, "ResumeAccount", paused=False, pause_reason=None)
+
+
+def _change(ground: Ground, account_id: str, action: str, **values: Any) -> AccountRow:
+    with ground.write() as write:
+        _present(accounts.find(write.connection, account_id), account_id)
+        accounts.change(write, account_id, action, **values)
+        return _present(accounts.find(write.connection, account_id), account_id)
+
+
+def _present(row: AccountRow | None, account_id: str) -> AccountRow:
+    if row is None:
+        raise ControlError("not_found", f"no account {account_id}; `relay account list` shows all")
+    return row

@@ -1,0 +1,57 @@
+"""What every control-plane operation stands on, and how it says no."""
+
+from __future__ import annotations
+
+import secrets as random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from relay.store.changes import ControlWrite, control_write
+from relay.store.engine import Store
+from relay.store.secrets import Secrets
+from relay.submission.identifiers import compose_id
+
+_BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+# Worker number 0 is the control plane's; its ids differ by chance within a millisecond.
+_CONTROL_WORKER = 0
+
+
+class ControlError(Exception):
+    """The operation is refused.  ``code`` is for machines, ``text`` says what to do next."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The store, its key and its region, and who acts ("cli:root")."""
+
+    store: Store
+    secrets: Secrets
+    region: str
+    actor: str
+
+    @contextmanager
+    def write(self) -> Iterator[ControlWrite]:
+        """One control-plane transaction."""
+        with control_write(self.store, self.actor) as write:
+            yield write
+
+
+def now() -> int:
+    """Microseconds UTC."""
+    return time.time_ns() // 1000
+
+
+def new_id() -> int:
+    return compose_id(time.time_ns() // 1_000_000, _CONTROL_WORKER, random.randbelow(4096))
+
+
+def letters(count: int) -> str:
+    """Random base32 letters, as IAM's ids have them."""
+    return "".join(random.choice(_BASE32) for _ in range(count))

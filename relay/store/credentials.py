@@ -1,0 +1,77 @@
+"""Access keys.  The secret is stored sealed; nobody can read it back, only use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from relay.store.changes import ControlWrite, credential_subject
+from relay.store.tables import credential
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRow:
+    """An access key of a user, or of a service that acts for ``source_arn``."""
+
+    access_key_id: str
+    account_id: str
+    user_id: int | None
+    service: str | None
+    source_arn: str | None
+    active: bool
+    created_at: int
+
+
+_COLUMNS = (
+    credential.c.access_key_id,
+    credential.c.account_id,
+    credential.c.user_id,
+    credential.c.service,
+    credential.c.source_arn,
+    credential.c.active,
+    credential.c.created_at,
+)
+
+
+def secret_place(access_key_id: str) -> str:
+    """Where a secret is sealed for."""
+    return f"credential/secret/{access_key_id}"
+
+
+def add(write: ControlWrite, row: CredentialRow, sealed_secret: bytes) -> None:
+    values = {column.name: getattr(row, column.name) for column in _COLUMNS}
+    write.connection.execute(insert(credential), [{**values, "secret": sealed_secret}])
+    write.record(credential_subject(row.access_key_id), "CreateAccessKey")
+
+
+def set_active(write: ControlWrite, access_key_id: str, active: bool) -> None:
+    found = credential.c.access_key_id == access_key_id
+    write.connection.execute(update(credential).where(found).values(active=active))
+    write.record(credential_subject(access_key_id), "UpdateAccessKey")
+
+
+def remove(write: ControlWrite, access_key_id: str) -> None:
+    write.connection.execute(delete(credential).where(credential.c.access_key_id == access_key_id))
+    write.record(credential_subject(access_key_id), "DeleteAccessKey")
+
+
+def find(connection: Connection, access_key_id: str) -> CredentialRow | None:
+    query = select(*_COLUMNS).where(credential.c.access_key_id == access_key_id)
+    row = connection.execute(query).mappings().first()
+    return CredentialRow(**row) if row else None
+
+
+def every(connection: Connection, account_id: str) -> list[CredentialRow]:
+    query = select(*_COLUMNS).where(credential.c.account_id == account_id).order_by(credential.c.created_at)
+    return [CredentialRow(**row) for row in connection.execute(query).mappings()]
+
+
+def of_user(connection: Connection, user_id: int) -> list[str]:
+    query = select(credential.c.access_key_id).where(credential.c.user_id == user_id)
+    return list(connection.execute(query).scalars())
+
+
+def count_of_user(connection: Connection, user_id: int) -> int:
+    query = select(func.count()).select_from(credential).where(credential.c.user_id == user_id)
+    return connection.execute(query).scalar_one()

@@ -1,0 +1,178 @@
+"""Identities, their signing keys and their policies."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from relay.store.changes import ControlWrite, identity_subject
+from relay.store.tables import dkim_key, identity, identity_policy
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRow:
+    """An identity as stored; statuses are SES's API v2 names."""
+
+    id: int
+    account_id: str
+    name: str
+    type: str
+    verification_status: str
+    verification_token: str
+    dkim_enabled: bool
+    dkim_status: str
+    feedback_forwarding: bool
+    configuration_set: str | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A signing key without its private half."""
+
+    id: int
+    selector: str
+    algorithm: str
+    public_record: str
+    status: str
+
+
+def add(write: ControlWrite, row: IdentityRow) -> None:
+    write.connection.execute(insert(identity), [asdict(row)])
+    _record(write, row, "CreateEmailIdentity")
+
+
+def change(write: ControlWrite, row: IdentityRow, action: str, **values: Any) -> None:
+    write.connection.execute(update(identity).where(identity.c.id == row.id).values(values))
+    _record(write, row, action)
+
+
+def remove(write: ControlWrite, row: IdentityRow) -> None:
+    """The identity with its keys and policies."""
+    for table in (dkim_key, identity_policy):
+        write.connection.execute(delete(table).where(table.c.identity_id == row.id))
+    write.connection.execute(delete(identity).where(identity.c.id == row.id))
+    _record(write, row, "DeleteEmailIdentity")
+
+
+def find(connection: Connection, account_id: str, name: str) -> IdentityRow | None:
+    query = select(identity).where(identity.c.account_id == account_id, identity.c.name == name)
+    row = connection.execute(query).mappings().first()
+    return IdentityRow(**row) if row else None
+
+
+def every(connection: Connection, account_id: str | None) -> list[IdentityRow]:
+    """All of an account, or of all accounts."""
+    query = select(identity).order_by(identity.c.account_id, identity.c.name)
+    if account_id is not None:
+        query = query.where(identity.c.account_id == account_id)
+    return [IdentityRow(**row) for row in connection.execute(query).mappings()]
+
+
+def _record(write: ControlWrite, row: IdentityRow, action: str) -> None:
+    write.record(identity_subject(row.account_id, row.name), action)
+
+
+# ---------------------------------------------------------------- keys
+
+
+def key_place(key_id: int) -> str:
+    """Where a private key is sealed for."""
+    return f"dkim_key/private_key/{key_id}"
+
+
+def add_key(write: ControlWrite, of: IdentityRow, key: KeyRow, sealed: bytes, at: int) -> None:
+    row = {
+        **asdict(key),
+        "account_id": of.account_id,
+        "identity_id": of.id,
+        "private_key": sealed,
+        "created_at": at,
+    }
+    write.connection.execute(insert(dkim_key), [row])
+    _record(write, of, "PutEmailIdentityDkimSigningAttributes")
+
+
+def remove_keys(write: ControlWrite, of: IdentityRow, algorithm: str | None = None) -> None:
+    """Its keys, or those of one algorithm."""
+    query = delete(dkim_key).where(dkim_key.c.identity_id == of.id)
+    if algorithm is not None:
+        query = query.where(dkim_key.c.algorithm == algorithm)
+    write.connection.execute(query)
+    _record(write, of, "PutEmailIdentityDkimSigningAttributes")
+
+
+def keys(connection: Connection, identity_id: int) -> list[KeyRow]:
+    columns = (
+        dkim_key.c.id,
+        dkim_key.c.selector,
+        dkim_key.c.algorithm,
+        dkim_key.c.public_record,
+        dkim_key.c.status,
+    )
+    query = select(*columns).where(dkim_key.c.identity_id == identity_id).order_by(dkim_key.c.id)
+    return [KeyRow(**row) for row in connection.execute(query).mappings()]
+
+
+# ---------------------------------------------------------------- policies
+
+
+def put_policy(write: ControlWrite, of: IdentityRow, row_id: int, name: str, document: str, at: int) -> None:
+    """Store the policy under its name, over one that was there."""
+    write.connection.execute(_policy(of.id, name))
+    row = {
+        "id": row_id,
+        "account_id": of.account_id,
+        "identity_id": of.id,
+        "name": name,
+        "document": document,
+        "updated_at": at,
+    }
+    write.connection.execute(insert(identity_policy), [row])
+    _record(write, of, "PutIdentityPolicy")
+
+
+def delete_policy(write: ControlWrite, of: IdentityRow, name: str) -> bool:
+    _record(write, of, "DeleteIdentityPolicy")
+    return write.connection.execute(_policy(of.id, name)).rowcount > 0
+
+
+def _policy(identity_id: int, name: str) -> Any:
+    return delete(identity_policy).where(
+        identity_policy.c.identity_id == identity_id, identity_policy.c.name == name
+    )
+
+
+def policies(connection: Connection, identity_id: int) -> dict[str, str]:
+    """The identity's policies, by name."""
+    query = (
+        select(identity_policy.c.name, identity_policy.c.document)
+        .where(identity_policy.c.identity_id == identity_id)
+        .order_by(identity_policy.c.name)
+    )
+    return dict(connection.execute(query).tuples())
+
+
+def replace_in_policies(write: ControlWrite, principal_arn: str, replacement: str) -> int:
+    """Write ``replacement`` for a principal's ARN in every policy that names it; gives their number.
+
+    As IAM does when a user is deleted: the grant stays visible and is nobody's, so that a user made anew
+    under the same name inherits nothing.
+    """
+    quoted = f'"{principal_arn}"'
+    find = func.instr if write.connection.dialect.name == "sqlite" else func.strpos
+    query = (
+        select(identity_policy.c.id, identity_policy.c.document, identity.c.account_id, identity.c.name)
+        .join(identity, identity.c.id == identity_policy.c.identity_id)
+        .where(find(identity_policy.c.document, quoted) > 0)
+    )
+    rows = write.connection.execute(query).all()
+    for row in rows:
+        document = row.document.replace(quoted, f'"{replacement}"')
+        write.connection.execute(
+            update(identity_policy).where(identity_policy.c.id == row.id).values(document=document)
+        )
+        write.record(identity_subject(row.account_id, row.name), "DeleteUser")
+    return len(rows)

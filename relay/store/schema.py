@@ -1,0 +1,53 @@
+"""The schema's revision: bring it up to date, or refuse to run on another.
+
+Migrations expand before they contract, so that the previous release runs on the new schema while nodes
+are upgraded one after another.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from relay.store.engine import Store, StoreError
+
+# The newest revision in ``migrations/versions``; a test holds the two together.
+REVISION = "0001"
+
+
+def migrate(store: Store) -> tuple[str | None, str]:
+    """Apply what is missing in one transaction; gives the revision before and after."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with store.write() as connection:
+        before = revision(connection)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return before, REVISION
+
+
+def revision(connection: Connection) -> str | None:
+    """The revision the store is at; None for an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def require_current(store: Store) -> None:
+    """StoreError, with what to run, unless the store is at our revision."""
+    with store.read() as connection:
+        found = revision(connection)
+    if found is None:
+        raise StoreError("the store is empty; run: relay init")
+    if found < REVISION:
+        raise StoreError(
+            f"the store is at revision {found}, this release needs {REVISION}; run: relay migrate"
+        )
+    if found > REVISION:
+        raise StoreError(
+            f"the store is at revision {found}, newer than this release knows ({REVISION}); upgrade the relay"
+        )
