@@ -11,7 +11,7 @@ nothing, another region or nonsense is answered like one without a grant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay.authorization.context import Context, context_of
@@ -27,7 +27,7 @@ from relay.authorization.identities import (
     parse_identity_arn,
 )
 from relay.authorization.policy import Policy
-from relay.authorization.reasons import explain_denial
+from relay.authorization.reasons import explain_denial, explain_own_side
 from relay.authorization.request import Caller, Request, caller_of
 from relay.authorization.send import Claim, Send, claims
 from relay.submission.address import Mailbox
@@ -135,9 +135,20 @@ def named_owners(send: Send) -> frozenset[str]:
     return frozenset(arn.account_id for arn in arns if arn)
 
 
-def decide(send: Send, ground: Ground, rules: Rules) -> Decision:
-    """Allowed with what follows from it, or Denied with its reason."""
-    judge = _Judge(send, ground, rules)
+# Answers one question of a decision: the side asked ("sender" or "owner"), its policies, the request.
+Ask = Callable[[str, Sequence[Policy], Request], Verdict]
+
+
+def _ask(_side: str, policies: Sequence[Policy], request: Request) -> Verdict:
+    return evaluate(policies, request)
+
+
+def decide(send: Send, ground: Ground, rules: Rules, ask: Ask = _ask) -> Decision:
+    """Allowed with what follows from it, or Denied with its reason.
+
+    ``ask`` is given by whoever wants to see the questions (``trace.Questions``); the verdicts are the same.
+    """
+    judge = _Judge(send, ground, rules, ask)
     answers = [judge.claim(claim) for claim in claims(send)]
     for answer in answers:
         if isinstance(answer, Denied):
@@ -152,7 +163,8 @@ def decide(send: Send, ground: Ground, rules: Rules) -> Decision:
 class _Judge:
     """Judges each claim of one submission; claims on the same address and ARN are judged once."""
 
-    def __init__(self, send: Send, ground: Ground, rules: Rules) -> None:
+    def __init__(self, send: Send, ground: Ground, rules: Rules, ask: Ask) -> None:
+        self._ask = ask
         self._send = send
         self._ground = ground
         self._rules = rules
@@ -197,11 +209,10 @@ class _Judge:
         if policies is None:
             return None
         request = self._request(resource, account_id)
-        verdict = evaluate(policies, request)
+        verdict = self._ask("sender", policies, request)
         if verdict.effect is Effect.ALLOW:
             return None
-        explanation = explain_denial(policies, request, verdict, claim, own_side=True)
-        return self._refusal(resource, explanation)
+        return self._refusal(resource, explain_own_side(request, verdict))
 
     def _owners_side(
         self,
@@ -215,8 +226,8 @@ class _Judge:
     ) -> Grant | Denied | _Unverified:
         if target is None:
             return self._denied(claim, resource, None, ()) if is_named else _Unverified(claim)
-        deciding, verdict = self._ask(levels, account_id)
-        if verdict and verdict.effect is Effect.EXPLICIT_DENY and deciding:
+        deciding, verdict = self._deciding_level(levels, account_id)
+        if deciding and verdict and verdict.effect is not Effect.ALLOW:
             return self._denied(claim, resource, self._request(deciding.arn, account_id), deciding.policies)
         if verdict is None and account_id != self._send.principal.account_id:
             policies = [policy for level in levels for policy in level.policies]
@@ -225,13 +236,20 @@ class _Judge:
             return _Unverified(claim)
         return Grant(claim, target, verdict)
 
-    def _ask(self, levels: Sequence[Identity], account_id: str) -> tuple[Identity | None, Verdict | None]:
-        """The most specific level that says anything.  An Allow of an unverified identity is silence."""
+    def _deciding_level(
+        self, levels: Sequence[Identity], account_id: str
+    ) -> tuple[Identity | None, Verdict | None]:
+        """The most specific level that says anything.
+
+        An Allow of an unverified identity is silence; a policy that cannot be read may have held a Deny.
+        """
         for level in levels:
             if not level.policies:
                 continue
-            verdict = evaluate(level.policies, self._request(level.arn, account_id))
-            if verdict.effect is Effect.EXPLICIT_DENY or (verdict.effect is Effect.ALLOW and level.verified):
+            verdict = self._ask("owner", level.policies, self._request(level.arn, account_id))
+            if verdict.effect is Effect.ALLOW and not level.verified:
+                continue
+            if verdict.effect is not Effect.IMPLICIT_DENY or verdict.unreadable is not None:
                 return level, verdict
         return None, None
 
@@ -242,8 +260,7 @@ class _Judge:
     def _denied(
         self, claim: Claim, resource: str, request: Request | None, policies: Sequence[Policy]
     ) -> Denied:
-        verdict = evaluate(policies, request) if request else None
-        return self._refusal(resource, explain_denial(policies, request, verdict, claim, own_side=False))
+        return self._refusal(resource, explain_denial(policies, request, claim))
 
     def _refusal(self, resource: str, explanation: str) -> Denied:
         send = self._send

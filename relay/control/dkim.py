@@ -44,11 +44,8 @@ class NewKey:
 
 def new_key(algorithm: str) -> NewKey:
     """Generate a key under a selector of its own."""
-    key: PrivateKey
-    if algorithm == RSA:
-        key = generate_private_key(65537, _RSA_BITS)
-    else:
-        key = Ed25519PrivateKey.generate()
+    is_rsa = algorithm == RSA
+    key = generate_private_key(65537, _RSA_BITS) if is_rsa else Ed25519PrivateKey.generate()
     selector = f"r{datetime.now(UTC):%Y%m%d}{letters(6).lower()}"
     return _described(key, selector)
 

@@ -19,7 +19,13 @@ from sqlalchemy import Connection, func, select
 
 from relay.authorization.decision import Account, ConfigurationSet, Ground, named_owners, wanted
 from relay.authorization.identities import Identities, Identity, identity_arn
-from relay.authorization.policy import Policy, PolicyError, compile_policy, compile_user_policy
+from relay.authorization.policy import (
+    Policy,
+    PolicyError,
+    compile_policy,
+    compile_user_policy,
+    unreadable,
+)
 from relay.authorization.send import Send
 from relay.signing.dkim import SigningKey, load_private_key
 from relay.store import changes
@@ -48,12 +54,6 @@ from relay.submission.smtp_password import smtp_password
 POLL_SECONDS = 0.2
 _SILENT_SECONDS = 1.0
 _MOST_ENTRIES = 50_000
-
-# An unreadable document denies everything: it may have held a Deny (security rule 3).
-_DENY_ALL = (
-    '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*","Action":"*","Resource":"*"}}'
-)
-_DENY_ALL_OF_USER = '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,15 +370,15 @@ def _read_user(connection: Connection, unique_id: str) -> _User:
 def _compiled(name: str, document: str) -> Policy:
     try:
         return compile_policy(document, name=name)
-    except PolicyError:
-        return compile_policy(_DENY_ALL, name=name)
+    except PolicyError as error:
+        return unreadable(name, error)
 
 
 def _compiled_of_user(name: str, document: str) -> Policy:
     try:
         return compile_user_policy(document, name=name)
-    except PolicyError:
-        return compile_user_policy(_DENY_ALL_OF_USER, name=name)
+    except PolicyError as error:
+        return unreadable(name, error)
 
 
 def _principal(row: Any) -> Principal:
