@@ -69,10 +69,13 @@ def _smarthost(text: str) -> str:
     return text
 
 
+HOST_NAME = re.compile(
+    r"(?i)(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+).fullmatch
+
+
 def _host_name(text: str) -> str:
-    if not re.fullmatch(
-        r"(?i)(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", text
-    ):
+    if not HOST_NAME(text):
         raise ValueError(f"{text!r} is not a host name in ASCII, such as relay.example.com")
     return text.lower()
 

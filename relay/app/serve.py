@@ -15,6 +15,9 @@ from relay.store import installation, schema
 from relay.store.engine import Store, StoreError, StoreUnavailable
 from relay.store.secrets import KeyFileError, load_key_file
 
+# What keeps us from a store or from starting; each says what to do.
+UNUSABLE = (SettingsError, StartError, StoreError, StoreUnavailable, KeyFileError, ListenError)
+
 
 def serve(file: Path) -> str | None:
     """Run until told to stop.  None after an orderly stop, else what kept us from starting."""
@@ -26,7 +29,7 @@ def serve(file: Path) -> str | None:
         take_instance_lock(settings.directory)
         count = settings.relay.workers or len(os.sched_getaffinity(0))
         Supervisor(settings, lambda: load_checked(file), worker_main, count).run()
-    except (SettingsError, StartError, StoreError, StoreUnavailable, KeyFileError, ListenError) as error:
+    except UNUSABLE as error:
         return str(error)
     return None
 

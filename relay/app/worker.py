@@ -107,7 +107,7 @@ class _Worker:
             task.add_done_callback(self._ended)
             tasks.append(task)
         await parts.listener.start([(sock, end.implicit_tls) for end, sock in sockets.items()])
-        return tasks  # type: ignore[return-value]
+        return tasks
 
     def _ended(self, task: asyncio.Future[None]) -> None:
         if task.cancelled() or self._stop.is_set():

@@ -1,0 +1,46 @@
+"""The command line: one module per noun, loaded when it is named."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from relay import __version__
+
+_COMMANDS = {
+    "init": "Set up a directory: settings, key file, certificate, store.",
+    "serve": "Run the gateway.",
+    "migrate": "Bring the store's schema up to date.",
+    "demo": "Run the gateway on sample mail: granted, refused, bounced.",
+    "account": "Accounts: who carries quota and usage.",
+    "user": "IAM users and their own policies.",
+    "credential": "Access keys and SMTP passwords.",
+    "identity": "Domains and addresses that mail is sent from.",
+    "policy": "Sending authorization policies: who may send as an identity.",
+    "queue": "Mail that waits to be delivered.",
+    "message": "Single messages, accepted or refused.",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module when it is needed, so that each starts fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"relay.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="relay")
+def main() -> None:
+    """An SMTP gateway that lends identities: it decides by policy, signs, and forwards or refuses."""

@@ -194,7 +194,7 @@ class _Story:
         with _Dialogue("127.0.0.1", self._port, timeout=10) as client:
             client.shown = show
             client.ehlo("app.example")
-            client._host = "relay.example"
+            client._host = "relay.example"  # type: ignore[attr-defined]  # the name that its certificate must have
             client.starttls(context=context)
             client.ehlo("app.example")
             client.login(login.username, login.password)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from relay.cli.output import instant
+from relay.cli.context import on_store
+from relay.cli.output import fail, instant, show_json
+
+if TYPE_CHECKING:
+    from relay.control.ground import Ground
 
 
 @click.group(name="message")
@@ -18,16 +21,12 @@ def command() -> None:
 
 @command.command(name="show")
 @click.argument("key", metavar="ID|REFERENCE")
-@click.option("--config", type=click.Path(path_type=Path), envvar="RELAY_CONFIG", help="The settings file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(key: str, config: Path | None, as_json: bool) -> None:
+@on_store
+def show(ground: Ground, as_json: bool, key: str) -> None:
     """Show the decision on a message, what was added and removed, and each attempt to deliver it."""
-    from relay.cli.context import open_ground
-    from relay.cli.output import fail, show_json
     from relay.control.overview import find
 
-    with open_ground(config) as ground:
-        found = find(ground.store, key)
+    found = find(ground.store, key)
     if found is None:
         fail("not_found", f"no message or refusal {key!r}; records are kept for [retention] days")
     if as_json:
@@ -41,6 +40,14 @@ def _accepted(found: dict[str, Any]) -> Iterator[str]:
     record = found["record"]
     yield f"message      {found['message_id']}"
     yield f"accepted     {instant(found['received_at'])}, {found['size_bytes']} octets"
+    if "report_on" in record:
+        yield f"our report   {record['kind']} of {record['report_on']}"
+    else:
+        yield from _decision(found, record)
+    yield from _recipients(found)
+
+
+def _decision(found: dict[str, Any], record: dict[str, Any]) -> Iterator[str]:
     yield from _who(record["send"])
     yield f"identity     {record['identity']}"
     for grant in record["grants"]:
@@ -55,7 +62,6 @@ def _accepted(found: dict[str, Any]) -> Iterator[str]:
     for name in ("added", "removed"):
         for field in record[name]:
             yield f"{name:<12} {' '.join(field.split())}"
-    yield from _recipients(found)
 
 
 def _recipients(found: dict[str, Any]) -> Iterator[str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from relay.cli.output import age, instant
+from relay.cli.context import on_store
+from relay.cli.output import age, instant, show_table
+
+if TYPE_CHECKING:
+    from relay.control.ground import Ground
 
 
 @click.group(name="queue")
@@ -16,17 +20,13 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--config", type=click.Path(path_type=Path), envvar="RELAY_CONFIG", help="The settings file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 100_000))
-def list_(config: Path | None, as_json: bool, limit: int) -> None:
+@on_store
+def list_(ground: Ground, as_json: bool, limit: int) -> None:
     """List recipients in the queue, the next due first."""
-    from relay.cli.context import open_ground
-    from relay.cli.output import show_table
     from relay.control.overview import list_queue
 
-    with open_ground(config) as ground:
-        rows = list_queue(ground.store, limit)
+    rows = list_queue(ground.store, limit)
     if as_json:
         show_table([asdict(row) for row in rows], as_json=True)
         return

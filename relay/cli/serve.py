@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
+from relay.cli.context import config_option, settings_path
+from relay.cli.output import fail
+
 
 @click.command(name="serve")
-@click.option("--config", type=click.Path(path_type=Path), envvar="RELAY_CONFIG", help="The settings file.")
+@config_option
 def command(config: Path | None) -> None:
     """Accept, sign and deliver mail until SIGTERM; SIGHUP reads settings and certificates anew."""
     from relay.app.serve import serve
-    from relay.cli.context import settings_path
-    from relay.cli.output import fail
 
     problem = serve(settings_path(config))
     if problem is not None:

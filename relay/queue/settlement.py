@@ -7,6 +7,7 @@ notice.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,10 +50,9 @@ class Settlement:
         self._writer = writer
         self._next_id = next_id
 
-    async def settle(self, settled: Sequence[Settled]) -> None:
-        """Durable when it returns; StoreUnavailable if it is not."""
-        if settled:
-            await self._writer.submit(Job(self._run, tuple(settled)))
+    def settle(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
+        """Resolves when the outcomes are durable; StoreUnavailable if they are not."""
+        return self._writer.submit(Job(self._run, tuple(settled)))
 
     def _run(self, connection: Connection, payloads: Sequence[Sequence[Settled]]) -> list[None]:
         settle(connection, [one for payload in payloads for one in payload], self._next_id)
@@ -61,6 +61,8 @@ class Settlement:
 
 def settle(connection: Connection, settled: Sequence[Settled], next_id: Callable[[], int]) -> None:
     """Write the outcomes that are still ours to tell."""
+    if not settled:
+        return
     savepoint = connection.begin_nested()
     result = connection.execute(_SETTLE, [_row(one) for one in settled])
     if result.rowcount == len(settled):

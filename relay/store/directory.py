@@ -198,7 +198,7 @@ class Directory:
     def _keys_of(entries: dict[str, Any]) -> Callable[[Identity], tuple[SigningKey, ...]]:
         def keys(of: Identity) -> tuple[SigningKey, ...]:
             group = entries[identity_subject(of.account_id, of.name.lower())]
-            return next(entry.keys for entry in group if entry.identity.id == of.id)  # type: ignore[no-any-return]
+            return next(entry.keys for entry in group if entry.identity.id == of.id)
 
         return keys
 

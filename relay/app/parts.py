@@ -1,0 +1,141 @@
+"""Every part of a worker process, made from the settings and joined to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from relay.app.tls import server_context
+from relay.authorization.decision import Rules
+from relay.control.authentication import Authenticator
+from relay.delivery.route import Destination, TLSMode
+from relay.delivery.worker import DeliverySettings, DeliveryWorker
+from relay.feedback.bounces import BounceMail
+from relay.feedback.dispatcher import Dispatcher
+from relay.intake import Intake, IntakeSettings
+from relay.maillog import Log
+from relay.outcome.schedule import RetryPolicy
+from relay.queue.claims import Claims
+from relay.queue.ids import Ids
+from relay.queue.outbox import Outbox
+from relay.queue.refusals import Refusals
+from relay.queue.settlement import Settlement
+from relay.queue.spool import Spool
+from relay.queue.values import Consignment, Lease, QueuedMessage, Settled, StoreUnavailable
+from relay.queue.writer import GroupWriter
+from relay.session.handler import Handler, SessionSettings
+from relay.session.listener import Listener
+from relay.settings import Settings, parse_endpoint
+from relay.store.directory import Directory
+from relay.store.engine import Store
+from relay.store.secrets import Secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker starts and stops."""
+
+    writer: GroupWriter
+    directory: Directory
+    intake: Intake
+    delivery: DeliveryWorker
+    feedback: Dispatcher
+    listener: Listener
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """The queue as delivery sees it."""
+
+    spool: Spool
+    claims: Claims
+    settlement: Settlement
+
+    def settle(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
+        return self.settlement.settle(settled)
+
+    async def claim(self, limit: int) -> list[Consignment]:
+        return await self.claims.claim(limit)
+
+    async def release(self, consignments: Sequence[Consignment]) -> None:
+        await self.claims.release(consignments)
+
+    def body(self, of: QueuedMessage) -> AsyncIterator[bytes]:
+        return self.spool.body(of)
+
+
+def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log: Log) -> Parts:
+    """The parts of one worker process, not started."""
+    ids = Ids(lease.worker_id)
+    writer = GroupWriter(store)
+    spool = Spool(store, writer)
+    directory = Directory(store, secrets, settings.relay.region)
+    queue = _Queue(spool, Claims(store, writer, lease), Settlement(writer, ids.next))
+    delivery = DeliveryWorker(_delivery_settings(settings), queue, log, random.random)
+    intake = Intake(
+        _intake_settings(settings),
+        directory,
+        writer,
+        spool,
+        Refusals(writer),
+        lease,
+        ids.next,
+        delivery.offer,
+        delivery.has_room,
+        log,
+    )
+    bounce_mail = BounceMail(settings.relay.hostname, settings.delivery.expire_seconds, ids.next)
+    outbox = Outbox(store, writer, lease)
+    feedback = Dispatcher(outbox, bounce_mail, lease, delivery.offer, delivery.has_room, log)
+    handler = Handler(
+        _session_settings(settings), intake, Authenticator(directory).authenticate, StoreUnavailable, log
+    )
+    listener = Listener(handler, server_context(settings))
+    return Parts(writer, directory, intake, delivery, feedback, listener)
+
+
+def _intake_settings(settings: Settings) -> IntakeSettings:
+    return IntakeSettings(
+        hostname=settings.relay.hostname,
+        rules=Rules(region=settings.relay.region, owner_out_of_sandbox_too=settings.sandbox.owner_too),
+        max_recipients=settings.smtp.max_recipients,
+        max_message_bytes=settings.smtp.max_message_bytes,
+        expire_seconds=settings.delivery.expire_seconds,
+        replaces_identity_fields=settings.relay.dialect == "ses",
+    )
+
+
+def _session_settings(settings: Settings) -> SessionSettings:
+    smtp = settings.smtp
+    return SessionSettings(
+        hostname=settings.relay.hostname,
+        max_message_bytes=smtp.max_message_bytes,
+        max_connections=smtp.max_connections,
+        max_connections_per_address=smtp.max_connections_per_address,
+        idle_seconds=smtp.idle_seconds,
+        max_auth_failures=smtp.max_auth_failures,
+        allow_plaintext_auth=smtp.allow_plaintext_auth,
+        enhanced_status_codes=smtp.enhanced_status_codes,
+    )
+
+
+def _delivery_settings(settings: Settings) -> DeliverySettings:
+    delivery = settings.delivery
+    host, port = parse_endpoint(delivery.smarthost)
+    password = ""
+    if delivery.smarthost_password_file:
+        password = settings.path(delivery.smarthost_password_file).read_text(encoding="utf-8").rstrip("\n")
+    return DeliverySettings(
+        hostname=settings.relay.hostname,
+        destination=Destination(
+            host, port, TLSMode(delivery.smarthost_tls), delivery.smarthost_user, password
+        ),
+        retry=RetryPolicy(
+            first_seconds=delivery.retry_first_seconds,
+            max_seconds=delivery.retry_max_seconds,
+            delay_notice_seconds=delivery.delay_notice_seconds,
+        ),
+        connections=delivery.connections,
+    )

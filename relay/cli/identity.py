@@ -1,0 +1,114 @@
+"""``relay identity``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from relay.cli.context import on_store
+from relay.cli.output import show_record, show_table
+
+if TYPE_CHECKING:
+    from relay.control.ground import Ground
+
+_account = click.option("--account", "account_id", metavar="ID", required=True, help="The owner's account.")
+
+
+@click.group(name="identity")
+def command() -> None:
+    """Domains and addresses that mail is sent from."""
+
+
+@command.command(name="create")
+@click.argument("name")
+@_account
+@click.option("--verified", is_flag=True, help="Vouch for it: it may be used at once, its key is in DNS.")
+@on_store
+def create(ground: Ground, as_json: bool, name: str, account_id: str, verified: bool) -> None:
+    """Make an identity and show what its owner puts into DNS."""
+    from relay.control import identities
+
+    view = identities.create(ground, name, account_id, verified)
+    record = {
+        "arn": view.arn,
+        "type": view.row.type,
+        "verification_status": view.row.verification_status,
+        "dns_records": view.dns_records,
+    }
+    show_record(record, as_json=as_json)
+
+
+@command.command(name="list")
+@click.option("--account", "account_id", metavar="ID", help="Only those of this account.")
+@on_store
+def list_(ground: Ground, as_json: bool, account_id: str | None) -> None:
+    """List identities."""
+    from relay.control import identities
+
+    rows = [view.as_record() for view in identities.every(ground, account_id)]
+    columns = ("arn", "type", "verification_status", "dkim_enabled", "dkim_status")
+    show_table([{name: row[name] for name in columns} for row in rows], as_json=as_json)
+
+
+@command.command(name="show")
+@click.argument("name")
+@_account
+@on_store
+def show(ground: Ground, as_json: bool, name: str, account_id: str) -> None:
+    """Show one identity with its keys and policies."""
+    from relay.control import identities
+
+    show_record(identities.show(ground, name, account_id).as_record(), as_json=as_json)
+
+
+@command.command(name="delete")
+@click.argument("name")
+@_account
+@on_store
+def delete(ground: Ground, as_json: bool, name: str, account_id: str) -> None:
+    """Delete an identity with its keys and policies; nothing of it can be restored."""
+    from relay.control import identities
+
+    show_record({"deleted": identities.delete(ground, name, account_id).arn}, as_json=as_json)
+
+
+@command.command(name="dkim")
+@click.argument("name")
+@_account
+@click.option("--enable/--disable", "enabled", default=None, help="Sign its mail, or do not.")
+@click.option("--algorithm", type=click.Choice(["rsa-2048", "both"]), help="Also sign with Ed25519, or not.")
+@click.option(
+    "--import",
+    "file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A key of your own.",
+)
+@click.option("--selector", help="The selector of the imported key.")
+@on_store
+def dkim_(
+    ground: Ground,
+    as_json: bool,
+    name: str,
+    account_id: str,
+    enabled: bool | None,
+    algorithm: str | None,
+    file: Path | None,
+    selector: str | None,
+) -> None:
+    """Change how mail from an identity is signed; without options, show it."""
+    from relay.control import dkim, identities
+
+    if (file is None) != (selector is None):
+        raise click.UsageError("--import and --selector go together.")
+    of = identities.show(ground, name, account_id).row
+    if file is not None and selector is not None:
+        dkim.import_key(ground, of, file.read_bytes(), selector)
+    if algorithm is not None:
+        dkim.set_algorithm(ground, of, "both" if algorithm == "both" else "rsa-2048")
+    if enabled is not None:
+        dkim.set_enabled(ground, of, enabled)
+    record = identities.show(ground, name, account_id).as_record()
+    shown = ("arn", "dkim_enabled", "dkim_status", "keys", "dns_records")
+    show_record({field: record[field] for field in shown}, as_json=as_json)

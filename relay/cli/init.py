@@ -1,0 +1,32 @@
+"""``relay init``: everything a first start needs, in one directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from relay.cli.output import fail, show_record
+
+
+@click.command(name="init")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".")
+@click.option("--region", help="The region of every identity ARN here; fixed for good. [default: us-east-1]")
+@click.option("--hostname", help="Our own name, fully qualified. [default: this machine's]")
+@click.option("--smarthost", help="host:port of the next hop.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    directory: Path, region: str | None, hostname: str | None, smarthost: str | None, as_json: bool
+) -> None:
+    """Make settings, key file, self-signed certificate and store in DIRECTORY; overwrite nothing."""
+    from relay.app.install import install
+    from relay.app.serve import UNUSABLE
+
+    try:
+        done = install(directory, region=region, hostname=hostname, smarthost=smarthost)
+    except UNUSABLE as error:
+        fail("unusable", str(error))
+    show_record(done, as_json=as_json)
+    if not as_json:
+        click.echo(f"\nNext: name the next hop in {directory / 'relay.toml'}, then run:")
+        click.echo(f"  relay serve --config {directory / 'relay.toml'}")

@@ -1,0 +1,102 @@
+"""From the session's hooks to the accept path and back to replies; nothing is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from relay import metrics
+from relay.intake import Intake, Receipt
+from relay.maillog import Log
+from relay.session import replies
+from relay.session.limits import Connections, Failures
+from relay.session.replies import Reply
+from relay.session.sasl import Login
+from relay.submission.answer import Answer, Reason, Refused
+from relay.submission.envelope import Envelope
+from relay.submission.principal import Principal
+from relay.submission.submission import Client
+
+# StoreUnavailable is raised by it when nobody can tell whether the login is right.
+Authenticate = Callable[[str, bytes, str], Awaitable[Principal | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What the operator fixed for sessions."""
+
+    hostname: str
+    max_message_bytes: int
+    max_connections: int = 2000
+    max_connections_per_address: int = 100
+    idle_seconds: float = 300.0
+    max_auth_failures: int = 5
+    max_errors: int = 20
+    allow_plaintext_auth: bool = False
+    enhanced_status_codes: bool = False
+
+
+class Handler:
+    """What all sessions of a worker process share."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        intake: Intake,
+        authenticate: Authenticate,
+        unavailable: type[Exception],
+        log: Log,
+    ) -> None:
+        self.settings = settings
+        self.connections = Connections(settings.max_connections, settings.max_connections_per_address)
+        self.log = log
+        self._intake = intake
+        self._authenticate = authenticate
+        self._unavailable = unavailable
+        self._failures = Failures()
+
+    async def log_in(self, login: Login, source_ip: str, network: str) -> Principal | Reply:
+        """The principal, or the reply to a failed login, which comes later with each failure."""
+        try:
+            principal = await self._authenticate(login.username, login.password, source_ip)
+        except self._unavailable as error:
+            self.log("unavailable", level="error", client=source_ip, error=str(error))
+            return replies.AUTH_UNAVAILABLE
+        if principal is not None and not login.is_foreign:
+            return principal
+        metrics.AUTH_FAILURES.inc()
+        self.log("login failed", level="warning", client=source_ip, user=login.username)
+        await asyncio.sleep(self._failures.note(network, login.username, time.monotonic()))
+        return replies.BAD_CREDENTIALS
+
+    def is_current(self, principal: Principal) -> bool:
+        """Whether the credential still holds, as far as is known here."""
+        return self._intake.directory.is_current(principal)
+
+    def refusing(self) -> Reply | None:
+        """Why no mail is taken at present, or None."""
+        refused = self._intake.refusing()
+        return replies.refusal(refused) if refused else None
+
+    def receive(self, principal: Principal, client: Client, envelope: Envelope) -> Receipt:
+        """Begin to take the octets of one message; ``finish`` or ``abandon`` must follow."""
+        self._intake.transaction_opened()
+        return self._intake.receive(principal, client, envelope)
+
+    async def finish(self, receipt: Receipt) -> Answer:
+        """The answer to the message, and the end of its transaction."""
+        try:
+            return await receipt.finish()
+        finally:
+            self._intake.transaction_closed()
+
+    def abandon(self, receipt: Receipt) -> None:
+        receipt.abandon()
+        self._intake.transaction_closed()
+
+    def refuse_envelope(self, principal: Principal, client: Client) -> Refused:
+        """A recipient of the message was no address: the whole message is refused (SES, SendRawEmail)."""
+        refused = Refused(Reason.BAD_RECIPIENT, "Invalid recipient address")
+        return self._intake.refused(principal, client, refused)
