@@ -203,7 +203,7 @@ class _Story:
             client.rcpt(to)
             code, text = client.data(message)
             client.shown = False
-        return "\n".join(f"{code} {line}" for line in text.decode("ascii", "replace").splitlines())
+        return "\n".join(_reply_lines(code, text))
 
     def _try_by_hand(self, login: _Login, keep: bool) -> None:
         _title("Try it by hand")
@@ -238,9 +238,15 @@ class _Dialogue(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         code, text = super().getreply()
         if self.shown:
-            for line in text.decode("ascii", "replace").splitlines():
-                click.echo(f"  S: {code} {line}")
+            for line in _reply_lines(code, text):
+                click.echo(f"  S: {line}")
         return code, text
+
+
+def _reply_lines(code: int, text: bytes) -> list[str]:
+    """A reply as it was on the wire."""
+    *first, last = text.decode("ascii", "replace").splitlines() or [""]
+    return [*(f"{code}-{line}" for line in first), f"{code} {last}"]
 
 
 def _show_report(report: Arrived) -> None:

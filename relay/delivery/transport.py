@@ -91,6 +91,7 @@ class Connection:
         except BaseException:
             self.close()  # half a transaction is on the wire
             raise
+        self._wire.is_idle = True
         self._must_reset = transaction.must_reset
         if transaction.is_closing:
             self.close()
@@ -174,9 +175,7 @@ class _Wire(asyncio.Protocol):
                 await self._waiter
             finally:
                 self._waiter = None
-        reply = self._replies.pop(0)
-        self.is_idle = not self._replies
-        return reply
+        return self._replies.pop(0)
 
     async def drain(self, seconds: float) -> None:
         """Wait until the other side has taken most of what was written."""

@@ -53,7 +53,7 @@ class Listener:
         """Let transactions end; what still runs after ``seconds`` is cut off without an answer."""
         for session in list(self._sessions):
             session.drain()
-        running = [session.conversation for session in self._sessions]
+        running = [session.conversation() for session in self._sessions]
         if running:
             await asyncio.wait(running, timeout=seconds)
         if self._sessions:

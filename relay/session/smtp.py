@@ -63,7 +63,6 @@ class SMTPSession(SMTPStream):
         self._recipients: list[Mailbox] = []
         self._has_bad_recipient = False
 
-    @property
     def _in_transaction(self) -> bool:
         return self._mail is not None
 
@@ -79,7 +78,7 @@ class SMTPSession(SMTPStream):
         offers = ["8BITMIME", f"SIZE {self._settings.max_message_bytes}", "PIPELINING"]
         if self._tls_version is None:
             offers.append("STARTTLS")
-        if self._may_authenticate:
+        if self._may_authenticate():
             offers.append("AUTH " + " ".join(MECHANISMS))
         if self._settings.enhanced_status_codes:
             offers.append("ENHANCEDSTATUSCODES")
@@ -113,7 +112,6 @@ class SMTPSession(SMTPStream):
             await self._start_tls()
             self._forget_client()
 
-    @property
     def _may_authenticate(self) -> bool:
         """Under TLS; without it only on the loopback interface, if the operator wants that."""
         if self._tls_version is not None:
@@ -142,7 +140,7 @@ class SMTPSession(SMTPStream):
             self._say(replies.AUTHENTICATED)
 
     def _auth_refusal(self, mechanism: str) -> Reply | None:
-        if not self._may_authenticate:
+        if not self._may_authenticate():
             return replies.NEEDS_TLS
         if not self._is_extended:
             return replies.NO_EHLO
@@ -193,7 +191,7 @@ class SMTPSession(SMTPStream):
     def _mail_refusal(self) -> Reply | None:
         if not self._helo:
             return replies.NO_EHLO
-        if not self._may_authenticate:
+        if not self._may_authenticate():
             return replies.NEEDS_TLS
         if self._principal is None:
             return replies.NEEDS_AUTH

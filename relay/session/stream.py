@@ -75,7 +75,6 @@ class SMTPStream(SMTP):
         self._errors = 0
         self._tls_version: str | None = None
 
-    @property
     def _in_transaction(self) -> bool:
         raise NotImplementedError
 
@@ -148,11 +147,10 @@ class SMTPStream(SMTP):
     def drain(self) -> None:
         """End after the transaction that runs, at once if there is none."""
         self._draining = True
-        if self._is_waiting and not self._in_transaction and self.transport is not None:
+        if self._is_waiting and not self._in_transaction() and self.transport is not None:
             self._writer.write(self._encoded(replies.CLOSING))
             self.transport.close()
 
-    @property
     def conversation(self) -> asyncio.Task[None]:
         """Ends with the session."""
         assert self._handler_coroutine is not None
@@ -235,7 +233,7 @@ class SMTPStream(SMTP):
         while not self._closing:
             line = await self._read_line()
             await self._command(line)
-            if self._draining and not self._in_transaction and not self._closing:
+            if self._draining and not self._in_transaction() and not self._closing:
                 self._say_last(replies.CLOSING)
             elif self._errors > self._settings.max_errors and not self._closing:
                 self._say_last(replies.TOO_MANY_ERRORS)
