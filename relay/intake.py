@@ -130,7 +130,11 @@ class Intake:
         ground, keys_of, basis = found
         decision = decide(send, ground, self.settings.rules)
         if isinstance(decision, Denied):
-            return self._refuse(submission, send, decision)
+            # What was granted a moment ago must not be refused for good: look whether this is the latest.
+            await self.directory.poll()
+            if self.directory.change > basis.change:
+                return None
+            return await self._refuse(submission, send, decision)
         rewritten = self._rewrite(submission, decision)
         signatures = self._signatures(submission, rewritten, decision, keys_of)
         new = self._new_message(submission, send, decision, rewritten, signatures, basis)
@@ -254,7 +258,7 @@ class Intake:
         )
         return refused
 
-    def _refuse(self, submission: Submission, send: Send, denied: Denied) -> Refused:
+    async def _refuse(self, submission: Submission, send: Send, denied: Denied) -> Refused:
         """Keep what is needed to judge it again, under a reference that the client is told."""
         refused = Refused(denied.reason, denied.text, denied.explanation, reference(submission.id))
         kept = Refusal(
@@ -267,8 +271,8 @@ class Intake:
             reply=f"{denied.text}\n{denied.explanation or ''}".rstrip(),
             record=orjson.dumps({"send": to_record(send)}).decode(),
         )
-        if not self._refusals.keep(kept):
-            refused = replace(refused, reference=None)  # past the rate that is kept
+        if not await self._refusals.keep(kept):
+            refused = replace(refused, reference=None)
         metrics.REFUSED.labels(denied.reason.value).inc()
         self._log(
             "refused",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import getpass
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +90,7 @@ def _opened(file: Path) -> Iterator[Ground]:
 def read_file(name: str) -> str:
     """A document from a file, or from standard input for ``-``; what is not UTF-8 is shown as it is."""
     try:
-        octets = click.get_binary_stream("stdin").read() if name == "-" else Path(name).read_bytes()
+        octets = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise click.UsageError(f"{name}: {error.strerror}") from error
     try:

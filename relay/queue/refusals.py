@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import Connection, insert
 
 from relay.queue.writer import GroupWriter, Job
+from relay.store.engine import StoreUnavailable
 from relay.store.tables import refusal
 
 # A client in a loop must not fill the disk: so many at once, then so many a second.
@@ -39,11 +39,17 @@ class Refusals:
         self._writer = writer
         self._buckets: dict[str, tuple[float, float]] = {}  # (tokens, as of)
 
-    def keep(self, one: Refusal) -> bool:
-        """Write it behind the client's back; False if this credential had too many of late."""
+    async def keep(self, one: Refusal) -> bool:
+        """Write it down; False if this credential had too many of late, or the store is away.
+
+        The refusal stands either way: a record that could not be written is not worth an error.
+        """
         if not self._admits(one.access_key_id):
             return False
-        self._writer.submit(Job(_insert, one)).add_done_callback(_ignore)
+        try:
+            await self._writer.submit(Job(_insert, one, is_awaited_by_client=True))
+        except StoreUnavailable:
+            return False
         return True
 
     def _admits(self, access_key_id: str) -> bool:
@@ -59,9 +65,3 @@ class Refusals:
 def _insert(connection: Connection, refusals: Sequence[Refusal]) -> list[None]:
     connection.execute(insert(refusal), [asdict(one) for one in refusals])
     return [None] * len(refusals)
-
-
-def _ignore(future: asyncio.Future[None]) -> None:
-    """A record that could not be written is not worth an error: the refusal itself stands."""
-    if not future.cancelled():
-        future.exception()

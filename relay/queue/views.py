@@ -58,7 +58,7 @@ def waiting(connection: Connection, limit: int) -> list[Waiting]:
 def count_by_state(connection: Connection) -> dict[str, int]:
     """How many recipients are in each state."""
     query = select(recipient.c.state, func.count()).group_by(recipient.c.state)
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def find_message(connection: Connection, key: str) -> dict[str, Any] | None:

@@ -77,12 +77,12 @@ def reclaim(connection: Connection) -> int:
     """Put back into the queue what dead workers held; gives the number of recipients."""
     at = now(connection)
     alive = and_(worker.c.running, worker.c.heartbeat_at > at - LEASE_SECONDS * 1_000_000)
-    living = set(connection.execute(select(worker.c.id, worker.c.epoch).where(alive)).tuples().all())
+    living = set(connection.execute(select(worker.c.id, worker.c.epoch).where(alive)).all())
     reclaimed = 0
     for table in (recipient, outbox):
         is_leased = table.c.state == State.LEASED.value
         holders = select(table.c.worker_id, table.c.worker_epoch).where(is_leased).distinct()
-        for worker_id, epoch in set(connection.execute(holders).tuples().all()) - living:
+        for worker_id, epoch in set(connection.execute(holders).all()) - living:
             held = and_(is_leased, table.c.worker_id == worker_id, table.c.worker_epoch == epoch)
             result = connection.execute(update(table).where(held).values(state=State.QUEUED.value, due_at=at))
             reclaimed += result.rowcount

@@ -152,7 +152,7 @@ def policies(connection: Connection, identity_id: int) -> dict[str, str]:
         .where(identity_policy.c.identity_id == identity_id)
         .order_by(identity_policy.c.name)
     )
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def replace_in_policies(write: ControlWrite, principal_arn: str, replacement: str) -> int:

@@ -35,7 +35,7 @@ def verify(store: Store, region: str, secrets: Secrets) -> None:
 
 
 def _read(connection: Connection) -> dict[str, str]:
-    return dict(connection.execute(select(meta.c.name, meta.c.value)).tuples().all())
+    return dict(connection.execute(select(meta.c.name, meta.c.value)).all())
 
 
 def _check(found: dict[str, str], region: str, secrets: Secrets) -> None:

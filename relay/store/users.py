@@ -100,4 +100,4 @@ def policies(connection: Connection, user: UserRow) -> dict[str, str]:
         .where(user_policy.c.user_id == user.id)
         .order_by(user_policy.c.name)
     )
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())

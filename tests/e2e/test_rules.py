@@ -37,7 +37,8 @@ def lent(gateway: Gateway, app: Login) -> str:
 
 
 def refusal(user: str, resource: str) -> str:
-    return f"Access denied: User `{user}' is not authorized to perform `ses:SendRawEmail' on resource `{resource}'"
+    action = "ses:SendRawEmail"
+    return f"Access denied: User `{user}' is not authorized to perform `{action}' on resource `{resource}'"
 
 
 def send_as(gateway: Gateway, login: Login, address: str, **more: object) -> tuple[int, str]:
@@ -129,7 +130,7 @@ class TestR05:
         headers = {"X-SES-MESSAGE-TAGS": "a=b", "Bcc": "secret@customer.example", "X-Kept": "yes"}
         assert send_as(gateway, app, f"a@{lent}", rcpt=rcpt, arns=arn(lent), headers=headers)[0] == 250
         arrived = email.message_from_bytes(recorder.wait_for(rcpt, 10).data)
-        assert not [name for name in arrived.keys() if name.lower().startswith("x-ses-")]
+        assert not [name for name in arrived if name.lower().startswith("x-ses-")]
         assert arrived["Bcc"] is None
         assert arrived["X-Kept"] == "yes"
 
@@ -325,15 +326,18 @@ class TestR14:
         assert "us-east-1" in err
 
 
+SANDBOX = "444455556666"
+
+
+@pytest.fixture(scope="module")
+def sandboxed(gateway) -> Login:
+    """The user of an account that is still in the sandbox and has verified inbox.example."""
+    gateway.account(SANDBOX, production=False)
+    gateway.identity("inbox.example", account=SANDBOX)
+    return gateway.login("app", account=SANDBOX)
+
+
 class TestR15:
-    SANDBOX = "444455556666"
-
-    @pytest.fixture(scope="class")
-    def sandboxed(self, gateway) -> Login:
-        gateway.account(self.SANDBOX, production=False)
-        gateway.identity("inbox.example", account=self.SANDBOX)
-        return gateway.login("app", account=self.SANDBOX)
-
     @pytest.mark.parametrize(
         ("rcpt", "expected"),
         [
@@ -343,7 +347,7 @@ class TestR15:
         ],
     )
     def test_r15_sandbox_sends_only_to_verified_recipients(self, gateway, sandboxed, lent, rcpt, expected):
-        who = {"AWS": user_arn("app", self.SANDBOX)}
+        who = {"AWS": user_arn("app", SANDBOX)}
         gateway.policy(arn(lent), grant(who, arn(lent)))
         code, text = send_as(gateway, sandboxed, f"a@{lent}", rcpt=rcpt, arns=arn(lent))
         assert code == expected
@@ -354,29 +358,25 @@ class TestR15:
             )
 
     def test_r15_recipient_verified_by_the_owner_does_not_help_the_delegate(self, gateway, sandboxed, lent):
-        who = {"AWS": user_arn("app", self.SANDBOX)}
+        who = {"AWS": user_arn("app", SANDBOX)}
         gateway.policy(arn(lent), grant(who, arn(lent)))
         assert send_as(gateway, sandboxed, f"a@{lent}", rcpt=f"b@{lent}", arns=arn(lent))[0] == 554
 
 
+SERVICE = "cognito-idp.amazonaws.com"
+POOL = f"arn:aws:cognito-idp:us-east-1:{DELEGATE}:userpool/us-east-1_abc"
+
+
+@pytest.fixture(scope="module")
+def service(gateway) -> Login:
+    """A service's credential that acts for a user pool of the delegate."""
+    made = gateway.run(
+        "credential", "create", "--account", DELEGATE, "--service", SERVICE, "--source-arn", POOL
+    )
+    return Login(made["smtp_username"], made["smtp_password"])
+
+
 class TestR17:
-    SERVICE = "cognito-idp.amazonaws.com"
-    POOL = f"arn:aws:cognito-idp:us-east-1:{DELEGATE}:userpool/us-east-1_abc"
-
-    @pytest.fixture(scope="class")
-    def service(self, gateway) -> Login:
-        made = gateway.run(
-            "credential",
-            "create",
-            "--account",
-            DELEGATE,
-            "--service",
-            self.SERVICE,
-            "--source-arn",
-            self.POOL,
-        )
-        return Login(made["smtp_username"], made["smtp_password"])
-
     def test_r17_whole_account_is_a_principal(self, gateway, app, lent):
         gateway.policy(arn(lent), grant({"AWS": DELEGATE}, arn(lent)))
         assert send_as(gateway, app, f"a@{lent}", arns=arn(lent))[0] == 250
@@ -392,13 +392,13 @@ class TestR17:
     def test_r17_service_is_a_principal_with_its_source(self, gateway, service, app, lent):
         condition = {
             "StringEquals": {"aws:SourceAccount": DELEGATE},
-            "ArnLike": {"aws:SourceArn": self.POOL},
+            "ArnLike": {"aws:SourceArn": POOL},
         }
-        gateway.policy(arn(lent), grant({"Service": self.SERVICE}, arn(lent), Condition=condition))
+        gateway.policy(arn(lent), grant({"Service": SERVICE}, arn(lent), Condition=condition))
         assert send_as(gateway, service, f"a@{lent}", arns=arn(lent))[0] == 250
         assert send_as(gateway, app, f"a@{lent}", arns=arn(lent))[0] == 554
         wrong = {"StringEquals": {"aws:SourceAccount": STRANGER}}
-        gateway.policy(arn(lent), grant({"Service": self.SERVICE}, arn(lent), Condition=wrong))
+        gateway.policy(arn(lent), grant({"Service": SERVICE}, arn(lent), Condition=wrong))
         assert send_as(gateway, service, f"a@{lent}", arns=arn(lent))[0] == 554
 
     def test_r17_user_made_again_inherits_no_grant(self, gateway, lent):
