@@ -1,0 +1,28 @@
+"""Software we must agree with: found, or its absence named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+_MORE_PLACES = ("/usr/sbin", "/sbin", "/usr/lib/postfix/sbin", "/usr/local/sbin")
+# The Debian package of each, for whoever wants the test to run.
+_PACKAGES = {"opendkim": "opendkim", "swaks": "swaks", "strace": "strace", "smtp-sink": "postfix"}
+
+
+def require(program: str) -> str:
+    """The program's path; a missing one fails in CI and is a named skip elsewhere."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_MORE_PLACES])
+    found = shutil.which(program, path=path)
+    if found is None:
+        absent(f"{program} is not installed (Debian: apt install {_PACKAGES.get(program, program)})")
+    return str(found)
+
+
+def absent(what: str) -> None:
+    """A peer cannot be used here."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
