@@ -110,6 +110,7 @@ class Denied:
 @dataclass(frozen=True, slots=True)
 class _Unverified:
     claim: Claim
+    why: str
 
 
 Decision = Allowed | Denied
@@ -153,9 +154,11 @@ def decide(send: Send, ground: Ground, rules: Rules, ask: Ask = _ask) -> Decisio
     for answer in answers:
         if isinstance(answer, Denied):
             return answer
-    unverified = [answer.claim.shown for answer in answers if isinstance(answer, _Unverified)]
+    unverified = [answer for answer in answers if isinstance(answer, _Unverified)]
     if unverified:
-        return _not_verified(unverified, rules.region)
+        first = unverified[0]
+        explanation = f"{first.claim.role} {first.claim.address}: {first.why}"
+        return _not_verified([answer.claim.shown for answer in unverified], rules.region, explanation)
     grants = tuple(answer for answer in answers if isinstance(answer, Grant))
     return _sandbox(send, ground, rules, grants) or _sending(send, ground, grants)
 
@@ -179,7 +182,7 @@ class _Judge:
         answer = self._judged[key]
         # The same verdict, told of this role: From shows its display name, MAIL FROM the bare address.
         if isinstance(answer, _Unverified):
-            return _Unverified(claim)
+            return _Unverified(claim, answer.why)
         return Grant(claim, answer.identity, answer.verdict) if isinstance(answer, Grant) else answer
 
     def _judge(self, claim: Claim) -> Grant | Denied | _Unverified:
@@ -225,15 +228,17 @@ class _Judge:
         is_named: bool,
     ) -> Grant | Denied | _Unverified:
         if target is None:
-            return self._denied(claim, resource, None, ()) if is_named else _Unverified(claim)
+            return self._denied(claim, resource, None, ()) if is_named else _uncovered(claim, levels)
         deciding, verdict = self._deciding_level(levels, account_id)
         if deciding and verdict and verdict.effect is not Effect.ALLOW:
             return self._denied(claim, resource, self._request(deciding.arn, account_id), deciding.policies)
         if verdict is None and account_id != self._send.principal.account_id:
             policies = [policy for level in levels for policy in level.policies]
             return self._denied(claim, resource, self._request(target.arn, account_id), policies)
-        if not target.verified or self._ground.identities.has_other_case(account_id, claim.address):
-            return _Unverified(claim)
+        if not target.verified:
+            return _Unverified(claim, f"the identity {target.name} is not verified")
+        if self._ground.identities.has_other_case(account_id, claim.address):
+            return _Unverified(claim, "it differs from an identity in letter case")
         return Grant(claim, target, verdict)
 
     def _deciding_level(
@@ -271,12 +276,21 @@ class _Judge:
         return Denied(Reason.ACCESS_DENIED, text, explanation)
 
 
-def _not_verified(shown: Sequence[str], region: str) -> Denied:
+def _uncovered(claim: Claim, pending: Sequence[Identity]) -> _Unverified:
+    """No verified identity of the sender covers the address: what the sender has to do or to name."""
+    if pending:
+        return _Unverified(claim, f"the identity {pending[0].name} is not verified yet")
+    if claim.arn is None:
+        return _Unverified(claim, "no identity of this account covers it, and no ARN names a lent one")
+    return _Unverified(claim, "neither the ARN named for it nor an identity of this account covers it")
+
+
+def _not_verified(shown: Sequence[str], region: str, explanation: str | None = None) -> Denied:
     text = (
         "Message rejected: Email address is not verified. The following identities failed the check in"
         f" region {region.upper()}: {', '.join(_fitting(dict.fromkeys(shown)))}"
     )
-    return Denied(Reason.NOT_VERIFIED, text)
+    return Denied(Reason.NOT_VERIFIED, text, explanation)
 
 
 def _fitting(shown: Mapping[str, None]) -> Iterator[str]:

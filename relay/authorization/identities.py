@@ -44,8 +44,8 @@ def identity_arn(region: str, account_id: str, name: str) -> str:
 class Identity:
     """One identity as the decision sees it.
 
-    ``signs`` tells whether mail from it must be signed; if not, ``unsigned_because`` says why.  Keys
-    are not here: they belong to signing.
+    ``dkim_verified`` tells that its key was seen in DNS or vouched for.  Keys are not here: they belong to
+    signing.
     """
 
     id: int
