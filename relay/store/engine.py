@@ -157,7 +157,8 @@ def _translated() -> Iterator[None]:
 
 def _is_passing(error: BaseException | None) -> bool:
     names = {cls.__name__ for cls in type(error).__mro__}
-    return bool(names & {"OperationalError", "InterfaceError"}) or isinstance(error, sqlite3.DatabaseError)
+    # The bare class is SQLite's word for a file that is damaged or no database at all.
+    return bool(names & {"OperationalError", "InterfaceError"}) or type(error) is sqlite3.DatabaseError
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

