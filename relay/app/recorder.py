@@ -56,14 +56,23 @@ class Recorder:
 class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 128  # every lane of every worker may dial at once
     recorder: Recorder
 
 
 class _Session(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True  # replies to pipelined commands go out one by one
+
     def handle(self) -> None:
         self._reverse_path = ""
         self._recipients: list[str] = []
         self._say("220 next-hop.example ESMTP")
+        try:
+            self._converse()
+        except OSError:
+            pass  # the client went away
+
+    def _converse(self) -> None:
         while line := self.rfile.readline(1024):
             verb, _, argument = line.decode("ascii", "replace").strip().partition(" ")
             if verb.upper() == "QUIT":
@@ -101,7 +110,9 @@ class _Session(socketserver.StreamRequestHandler):
             return
         self._say("354 End data with <CR><LF>.<CR><LF>")
         lines = []
-        while (line := self.rfile.readline()) not in (b".\r\n", b""):
+        while (line := self.rfile.readline()) != b".\r\n":
+            if not line:
+                raise ConnectionError("the client went away in the data")
             lines.append(line[1:] if line.startswith(b".") else line)
         recorder = cast(_Server, self.server).recorder
         recorder.arrived.append(Arrived(self._reverse_path, tuple(self._recipients), b"".join(lines)))

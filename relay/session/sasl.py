@@ -47,9 +47,9 @@ def _plain(initial: bytes | None) -> Exchange:
 
 
 def _login(initial: bytes | None) -> Exchange:
-    username = (yield _USERNAME) if initial is None else initial
-    password = yield _PASSWORD
-    return Login(_name(_decoded(username)), _decoded(password))
+    username = _name(_decoded((yield _USERNAME) if initial is None else initial))
+    password = _decoded((yield _PASSWORD))
+    return Login(username, password)
 
 
 def _decoded(response: bytes) -> bytes:

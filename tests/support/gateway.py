@@ -115,10 +115,11 @@ class Gateway:
 
     # ------------------------------------------------------------ the process
 
-    def start(self) -> None:
+    def start(self, *under: str) -> None:
+        """``relay serve``, as an argument of another program if one is given."""
         log = (self.directory / "serve.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "relay", "serve"],
+            [*under, sys.executable, "-m", "relay", "serve"],
             env=self.environment,
             stdout=log,
             stderr=log,
