@@ -18,7 +18,7 @@ import orjson
 from relay import metrics
 from relay.authorization.decision import Allowed, Denied, Rules, decide
 from relay.authorization.identities import Identity
-from relay.authorization.send import Arns, Send, to_record
+from relay.authorization.send import Send, send_of, to_record
 from relay.maillog import Log
 from relay.queue.refusals import Refusal, Refusals
 from relay.queue.spool import CHUNK_BYTES, NewMessage, Spool, Stale
@@ -31,7 +31,6 @@ from relay.submission.answer import Accepted, Answer, Reason, Refused
 from relay.submission.envelope import Envelope
 from relay.submission.headers import HeaderBlock, HeaderError, LineCheck, parse_headers
 from relay.submission.identifiers import reference, ses_message_id
-from relay.submission.originator import read_control_fields, read_originators
 from relay.submission.principal import Principal
 from relay.submission.submission import Body, Client, Parameters, Submission
 
@@ -113,7 +112,7 @@ class Intake:
     async def accept(self, submission: Submission) -> Answer:
         """Judge, sign and commit one complete submission."""
         try:
-            send = _send_of(submission)
+            send = send_of(submission)
         except HeaderError as error:
             return self._refuse_syntax(submission, error.reason)
         for _ in range(_MOST_JUDGEMENTS):
@@ -463,33 +462,6 @@ class Receipt:
         if self._chunks_stored:
             self._chunks_stored = 0
             self._intake.spool.discard(self._id)
-
-
-def _send_of(submission: Submission) -> Send:
-    """The question that the submission poses; HeaderError if its fields do not pose one."""
-    originators = read_originators(submission.headers)
-    fields = read_control_fields(submission.headers)
-    parameters = submission.parameters
-    return Send(
-        principal=submission.principal,
-        action=submission.action,
-        api_version=submission.api_version,
-        at=submission.received_at,
-        source_ip=submission.client.source_ip,
-        is_secure=submission.client.is_secure,
-        user_agent=submission.client.user_agent,
-        mail_from=submission.envelope.reverse_path,
-        recipients=submission.envelope.recipients,
-        from_=originators.from_,
-        sender=originators.sender,
-        return_path=originators.return_path,
-        arns=Arns(
-            source=parameters.source_arn or fields.source_arn,
-            from_=parameters.from_arn or fields.from_arn,
-            return_path=parameters.return_path_arn or fields.return_path_arn,
-        ),
-        configuration_set=parameters.configuration_set or fields.configuration_set,
-    )
 
 
 def _chunk_count(body: Body) -> int:

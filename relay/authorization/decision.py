@@ -12,7 +12,7 @@ nothing, another region or nonsense is answered like one without a grant.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.authorization.context import Context, context_of
 from relay.authorization.evaluate import Effect, Verdict, evaluate
@@ -98,13 +98,37 @@ class Allowed:
     configuration_set: str | None
 
 
+SENDER, OWNER = "sender", "owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What an access was denied for: which side's policies lack the grant, on which resource.
+
+    ``identity`` is None if the resource is no identity here; ``verdict`` None if no policy was asked.
+    """
+
+    side: str
+    resource: str
+    identity: Identity | None
+    verdict: Verdict | None
+
+    @property
+    def is_explicit(self) -> bool:
+        return self.verdict is not None and self.verdict.effect is Effect.EXPLICIT_DENY
+
+
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """It may not.  ``text`` is SES's sentence; ``explanation`` names what failed, no policy's value."""
+    """It may not.  ``text`` is SES's sentence; ``explanation`` names what failed, no policy's value.
+
+    ``gap`` is for the owner's eyes and no part of what the sender is told.
+    """
 
     reason: Reason
     text: str
     explanation: str | None = None
+    gap: Gap | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +198,7 @@ class _Judge:
         self._caller: Caller = caller_of(send.principal)
         self._context: Context = context_of(send, rules.region)
         self._judged: dict[tuple[Mailbox, str | None], Grant | Denied | _Unverified] = {}
+        self._verdicts: dict[tuple[str, str], Verdict] = {}
 
     def claim(self, claim: Claim) -> Grant | Denied | _Unverified:
         key = (claim.address, claim.arn)
@@ -188,7 +213,7 @@ class _Judge:
     def _judge(self, claim: Claim) -> Grant | Denied | _Unverified:
         named = parse_identity_arn(claim.arn) if claim.arn else None
         if claim.arn and (named is None or (named.partition, named.region) != ("aws", self._rules.region)):
-            return self._denied(claim, claim.arn, None, ())
+            return self._denied(claim, claim.arn, None, Gap(OWNER, claim.arn, None, None))
         if named and not covers(named.name, claim.address):
             named = None  # it says nothing about this address; the sender's own identities do
         account_id = named.account_id if named else self._send.principal.account_id
@@ -211,11 +236,19 @@ class _Judge:
         policies = self._ground.user_policies
         if policies is None:
             return None
-        request = self._request(resource, account_id)
-        verdict = self._ask("sender", policies, request)
+        verdict = self._verdict(SENDER, policies, resource, account_id)
         if verdict.effect is Effect.ALLOW:
             return None
-        return self._refusal(resource, explain_own_side(request, verdict))
+        explanation = explain_own_side(self._send.action, verdict)
+        return self._refusal(resource, explanation, Gap(SENDER, resource, None, verdict))
+
+    def _verdict(self, side: str, policies: Sequence[Policy], resource: str, account_id: str) -> Verdict:
+        """From, Return-Path and MAIL FROM mostly use one identity: it is asked once."""
+        verdict = self._verdicts.get((side, resource))
+        if verdict is None:
+            verdict = self._ask(side, policies, self._request(resource, account_id))
+            self._verdicts[side, resource] = verdict
+        return verdict
 
     def _owners_side(
         self,
@@ -228,13 +261,18 @@ class _Judge:
         is_named: bool,
     ) -> Grant | Denied | _Unverified:
         if target is None:
-            return self._denied(claim, resource, None, ()) if is_named else _uncovered(claim, levels)
+            gap = Gap(OWNER, resource, None, None)
+            return self._denied(claim, resource, None, gap) if is_named else _uncovered(claim, levels)
         deciding, verdict = self._deciding_level(levels, account_id)
         if deciding and verdict and verdict.effect is not Effect.ALLOW:
-            return self._denied(claim, resource, self._request(deciding.arn, account_id), deciding.policies)
+            request = self._request(deciding.arn, account_id)
+            return self._denied(claim, resource, request, Gap(OWNER, deciding.arn, deciding, verdict))
         if verdict is None and account_id != self._send.principal.account_id:
-            policies = [policy for level in levels for policy in level.policies]
-            return self._denied(claim, resource, self._request(target.arn, account_id), policies)
+            request = self._request(target.arn, account_id)
+            gap = Gap(OWNER, target.arn, target, None)
+            return self._denied(
+                claim, resource, request, gap, [p for level in levels for p in level.policies]
+            )
         if not target.verified:
             return _Unverified(claim, f"the identity {target.name} is not verified")
         if self._ground.identities.has_other_case(account_id, claim.address):
@@ -251,7 +289,7 @@ class _Judge:
         for level in levels:
             if not level.policies:
                 continue
-            verdict = self._ask("owner", level.policies, self._request(level.arn, account_id))
+            verdict = self._verdict(OWNER, level.policies, level.arn, account_id)
             if verdict.effect is Effect.ALLOW and not level.verified:
                 continue
             if verdict.effect is not Effect.IMPLICIT_DENY or verdict.unreadable is not None:
@@ -263,17 +301,24 @@ class _Judge:
         return Request(self._caller, self._send.action, resource, context)
 
     def _denied(
-        self, claim: Claim, resource: str, request: Request | None, policies: Sequence[Policy]
+        self,
+        claim: Claim,
+        resource: str,
+        request: Request | None,
+        gap: Gap,
+        policies: Sequence[Policy] | None = None,
     ) -> Denied:
-        return self._refusal(resource, explain_denial(policies, request, claim))
+        if policies is None:
+            policies = gap.identity.policies if gap.identity else ()
+        return self._refusal(resource, explain_denial(policies, request, claim), gap)
 
-    def _refusal(self, resource: str, explanation: str) -> Denied:
+    def _refusal(self, resource: str, explanation: str, gap: Gap) -> Denied:
         send = self._send
         text = (
             f"Access denied: User `{send.principal.arn}' is not authorized to perform"
             f" `{send.action}' on resource `{resource}'"
         )
-        return Denied(Reason.ACCESS_DENIED, text, explanation)
+        return Denied(Reason.ACCESS_DENIED, text, explanation, gap)
 
 
 def _uncovered(claim: Claim, pending: Sequence[Identity]) -> _Unverified:

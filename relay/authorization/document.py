@@ -76,6 +76,15 @@ class Number(str):
     __slots__ = ()
 
 
+def plain(node: Node) -> Any:
+    """The value as ``json`` would give it; of duplicate keys the last."""
+    if isinstance(node.value, Members):
+        return {member.name: plain(member.node) for member in node.value}
+    if type(node.value) is list:
+        return [plain(one) for one in node.value]
+    return json.loads(node.value) if isinstance(node.value, Number) else node.value
+
+
 class Document:
     """The text, to say where an offset is."""
 

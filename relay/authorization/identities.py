@@ -74,10 +74,13 @@ def covers(name: str, address: Mailbox) -> bool:
 
 def covering_names(address: Mailbox) -> tuple[str, ...]:
     """The names of every identity that would cover the address, the most specific first."""
-    labels = address.domain.split(".")
-    # A top-level domain cannot be verified; asking for it would cost a look-up per message.
-    domains = [".".join(labels[start:]) for start in range(max(len(labels) - 1, 1))]
-    return (*_address_names(address), *domains)
+    return (*_address_names(address), *covering_domains(address.domain))
+
+
+def covering_domains(domain: str) -> tuple[str, ...]:
+    """The domain and those above it, but for the top-level one, which nobody can verify."""
+    labels = domain.split(".")
+    return tuple(".".join(labels[start:]) for start in range(max(len(labels) - 1, 1)))
 
 
 def _address_names(address: Mailbox) -> tuple[str, ...]:
@@ -106,6 +109,13 @@ class Identities:
         """The identity that the ARN names, exactly as written."""
         candidates = self._found.get((arn.account_id, arn.name.lower()), ())
         return next((identity for identity in candidates if identity.name == arn.name), None)
+
+    def replaced(self, by: Identity) -> Mapping[tuple[str, str], Sequence[Identity]]:
+        """What was found, with ``by`` in the place of the identity that has its ARN."""
+        return {
+            key: [by if identity.arn == by.arn else identity for identity in group]
+            for key, group in self._found.items()
+        }
 
     def has_other_case(self, account_id: str, address: Mailbox) -> bool:
         """Whether an address identity equals the address but for letter case; SES refuses those."""

@@ -39,7 +39,6 @@ ANY_RUN, ANY_ONE = Wildcard("*"), Wildcard("?")
 # Plain text, wildcards and variables, in order.
 Template = tuple[str | Wildcard | Variable, ...]
 
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _WITH_DEFAULT = re.compile(r"([^,']+), '([^']+)'")
 
 
@@ -47,10 +46,10 @@ def parse_template(text: str, *, variables: bool, wildcards: bool) -> Template:
     """The parts of a policy's text.  An unclosed ``${`` is plain text."""
     parts: list[str | Wildcard | Variable] = []
     start = 0
-    for found in _VARIABLE.finditer(text) if variables else ():
-        parts += _plain(text[start : found.start()], wildcards)
-        parts.append(_variable(found.group(1)))
-        start = found.end()
+    while variables and (opened := text.find("${", start)) >= 0 and (closed := text.find("}", opened)) >= 0:
+        parts += _plain(text[start:opened], wildcards)
+        parts.append(_variable(text[opened + 2 : closed]))
+        start = closed + 1
     parts += _plain(text[start:], wildcards)
     return tuple(_joined(parts))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.authorization.document import Fault, Member, Members, Node, Number, PolicyError, read
+from relay.authorization.document import Document, Fault, Member, Members, Node, Number, PolicyError, read
 from relay.authorization.matching import Context, Template, any_arn_like, any_like, parse_template
 from relay.authorization.operators import Operator, Test, compile_test, parse_operator
 from relay.authorization.request import Caller, Request, role_name, service_name
@@ -139,12 +139,17 @@ def unreadable(name: str, error: PolicyError) -> Policy:
 
 def compile_policy(text: str | bytes, name: str = "") -> Policy:
     """A policy attached to an identity; PolicyError with every fault."""
-    return _Compiler(text, name, has_principal=True).policy()
+    return compile_node(*read(text), name)
+
+
+def compile_node(document: Document, node: Node, name: str = "") -> Policy:
+    """The same of a policy that stands inside another document, such as a line of test cases."""
+    return _Compiler(document, node, name, has_principal=True).policy()
 
 
 def compile_user_policy(text: str | bytes, name: str = "") -> Policy:
     """A user's own policy, whose principal is the user; PolicyError with every fault."""
-    return _Compiler(text, name, has_principal=False).policy()
+    return _Compiler(*read(text), name, has_principal=False).policy()
 
 
 # ---------------------------------------------------------------- compiling
@@ -157,8 +162,8 @@ class _Skip(Exception):
 class _Compiler:
     """Reads one document and notes everything that is wrong with it."""
 
-    def __init__(self, text: str | bytes, name: str, *, has_principal: bool) -> None:
-        self._document, self._root = read(text)
+    def __init__(self, document: Document, root: Node, name: str, *, has_principal: bool) -> None:
+        self._document, self._root = document, root
         self._name = name
         self._has_principal = has_principal
         self._faults: list[Fault] = []

@@ -23,13 +23,13 @@ _KEY_OF_ROLE = {
 _MOST_CHARACTERS = 200
 
 
-def explain_own_side(request: Request, verdict: Verdict) -> str:
+def explain_own_side(action: str, verdict: Verdict) -> str:
     """The sender's own policies do not let it: the cure is on the sender's side."""
     if verdict.unreadable is not None:
         return f"The user's policy {verdict.unreadable} cannot be read"
     if verdict.effect is Effect.EXPLICIT_DENY:
-        return f"A statement of the user's own policies denies {request.action}"
-    return f"No statement of the user's own policies allows {request.action} on this identity"
+        return f"A statement of the user's own policies denies {action}"
+    return f"No statement of the user's own policies allows {action} on this identity"
 
 
 def explain_denial(policies: Sequence[Policy], request: Request | None, claim: Claim) -> str:

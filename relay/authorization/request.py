@@ -46,6 +46,7 @@ def caller(arn: str, account_id: str) -> Caller:
     found = _PRINCIPAL_ARN.fullmatch(arn)
     if found is None:
         return _service(arn, account_id)
+    account_id = account_id or found[3]
     account = frozenset((account_id, f"arn:{found[1]}:iam::{account_id}:root"))
     own = frozenset((arn,))
     role = role_name(arn)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.submission.address import Mailbox, parse_mailbox
-from relay.submission.originator import NamedMailbox
+from relay.submission.originator import NamedMailbox, read_control_fields, read_originators
 from relay.submission.principal import Principal, PrincipalKind
+from relay.submission.submission import Submission
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,33 @@ class Send:
     def feedback_address(self) -> Mailbox:
         """Where bounces go, and the value of ``ses:FeedbackAddress``."""
         return self.return_path or self.mail_from
+
+
+def send_of(submission: Submission) -> Send:
+    """The question that a submission poses; HeaderError if its fields do not pose one."""
+    originators = read_originators(submission.headers)
+    fields = read_control_fields(submission.headers)
+    parameters = submission.parameters
+    return Send(
+        principal=submission.principal,
+        action=submission.action,
+        api_version=submission.api_version,
+        at=submission.received_at,
+        source_ip=submission.client.source_ip,
+        is_secure=submission.client.is_secure,
+        user_agent=submission.client.user_agent,
+        mail_from=submission.envelope.reverse_path,
+        recipients=submission.envelope.recipients,
+        from_=originators.from_,
+        sender=originators.sender,
+        return_path=originators.return_path,
+        arns=Arns(
+            source=parameters.source_arn or fields.source_arn,
+            from_=parameters.from_arn or fields.from_arn,
+            return_path=parameters.return_path_arn or fields.return_path_arn,
+        ),
+        configuration_set=parameters.configuration_set or fields.configuration_set,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ _COMMANDS = {
     "credential": "Access keys and SMTP passwords.",
     "identity": "Domains and addresses that mail is sent from.",
     "policy": "Sending authorization policies: who may send as an identity.",
+    "explain": "What would be decided about a message, and why.",
     "queue": "Mail that waits to be delivered.",
     "message": "Single messages, accepted or refused.",
 }

@@ -11,8 +11,8 @@ from relay.cli.context import on_store
 from relay.cli.output import instant, show_json, show_record, show_table
 
 if TYPE_CHECKING:
+    from relay.control.accounts import AccountRow
     from relay.control.ground import Ground
-    from relay.store.accounts import AccountRow
 
 _COUNT = click.IntRange(min=0)
 

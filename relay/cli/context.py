@@ -80,7 +80,8 @@ def _opened(file: Path) -> Iterator[Ground]:
         secrets = load_key_file(settings.path(settings.store.key_file))
         store = Store(settings.store_url)
         try:
-            yield Ground(store, secrets, settings.relay.region, f"cli:{getpass.getuser()}")
+            actor = f"cli:{getpass.getuser()}"
+            yield Ground(store, secrets, settings.relay.region, actor, settings.sandbox.owner_too)
         finally:
             store.dispose()
     except UNUSABLE as error:

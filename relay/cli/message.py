@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relay.cli.context import on_store
+from relay.cli.explain import show
 from relay.cli.output import fail, instant, show_json
 
 if TYPE_CHECKING:
+    from relay.control.explanation import Explanation
     from relay.control.ground import Ground
 
 
@@ -22,18 +24,35 @@ def command() -> None:
 @command.command(name="show")
 @click.argument("key", metavar="ID|REFERENCE")
 @on_store
-def show(ground: Ground, as_json: bool, key: str) -> None:
+def show_message(ground: Ground, as_json: bool, key: str) -> None:
     """Show the decision on a message, what was added and removed, and each attempt to deliver it."""
     from relay.control.overview import find
 
     found = find(ground.store, key)
     if found is None:
         fail("not_found", f"no message or refusal {key!r}; records are kept for [retention] days")
+    why = _explained(ground, found["record"])
     if as_json:
-        show_json(found)
+        show_json({**found, "explained": why.as_record() if why else None})
         return
     for line in _refused(found) if "reference" in found else _accepted(found):
         click.echo(line)
+    if why is not None:
+        click.echo("\nBy the policies as they are now:\n")
+        show(why, as_json=False)
+
+
+def _explained(ground: Ground, record: dict[str, Any]) -> Explanation | None:
+    """The decision made again; None for our own reports, and where the sender is gone."""
+    from relay.control.explanation import explain_record
+    from relay.control.ground import ControlError
+
+    if "send" not in record:
+        return None
+    try:
+        return explain_record(ground, record)
+    except ControlError:
+        return None
 
 
 def _accepted(found: dict[str, Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from relay.control.ground import ControlError, Ground, now
 from relay.store import accounts
-from relay.store.accounts import AccountRow
+from relay.store.accounts import AccountRow as AccountRow  # the commands show it
 
 # SES Developer Guide, quotas: what the sandbox allows; production numbers are ours to choose.
 _SANDBOX = (200, 1)

@@ -29,12 +29,16 @@ class ControlError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The store, its key and its region, and who acts ("cli:root")."""
+    """The store, its key and its region, and who acts ("cli:root").
+
+    ``owner_out_of_sandbox_too`` is the operator's setting for decisions.
+    """
 
     store: Store
     secrets: Secrets
     region: str
     actor: str
+    owner_out_of_sandbox_too: bool = False
 
     @contextmanager
     def write(self) -> Iterator[ControlWrite]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from relay.authorization.grants import Grant, grants_of
+from relay.authorization.identities import covering_domains, covering_names, identity_arn
+from relay.authorization.policy import Policy, PolicyError, compile_policy, unreadable
+from relay.authorization.request import caller
 from relay.authorization.storable import check_storable
 from relay.control.ground import ControlError, Ground, new_id, now
 from relay.control.identities import IdentityView, by_arn
 from relay.control.users import lines_of
 from relay.store import identities
+from relay.submission.address import parse_mailbox
 
 # SES Developer Guide, policy anatomy.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
@@ -59,6 +65,60 @@ def get(ground: Ground, arn: str, name: str) -> str:
             "not_found", f"{arn} has no policy {name}; see `relay policy list --identity {arn}`"
         )
     return documents[name]
+
+
+def who(ground: Ground, arn: str) -> list[Grant]:
+    """Who may send as the identity, from its own policies and from those of the domains above it."""
+    view = by_arn(ground, arn)
+    name = view.row.name
+    names = covering_names(parse_mailbox(name)) if "@" in name else covering_domains(name)
+    with ground.store.read() as connection:
+        rows = [identities.find(connection, view.row.account_id, name) for name in names]
+        documents = [(row, identities.policies(connection, row.id)) for row in rows if row is not None]
+    return [
+        grant
+        for row, found in documents
+        for grant in grants_of(identity_arn(ground.region, row.account_id, row.name), _compiled(found))
+    ]
+
+
+def grants(ground: Ground, principal_arn: str) -> list[Grant]:
+    """Every statement, of whatever owner, that concerns the principal."""
+    account_id = _account_of(principal_arn)
+    with ground.store.read() as connection:
+        documents = [
+            (row, identities.policies(connection, row.id)) for row in identities.every(connection, None)
+        ]
+    asking = caller(principal_arn, account_id)
+    return [
+        grant
+        for row, found in documents
+        for grant in grants_of(
+            identity_arn(ground.region, row.account_id, row.name), _compiled(found), asking
+        )
+    ]
+
+
+def _account_of(principal_arn: str) -> str:
+    """An ARN's account, or a bare account id; a service has none."""
+    if re.fullmatch(r"[a-z0-9.-]+\.amazonaws\.com", principal_arn):
+        return ""
+    found = re.fullmatch(r"arn:aws:(?:iam|sts)::([0-9]{12}):[!-~]+", principal_arn)
+    if found is None:
+        raise ControlError(
+            "invalid_arn",
+            f"{principal_arn!r} is no principal: arn:aws:iam::ACCOUNT:user/NAME, arn:aws:iam::ACCOUNT:root,"
+            " or a service",
+        )
+    return found[1]
+
+
+def _compiled(documents: dict[str, str]) -> Iterator[Policy]:
+    for name, document in documents.items():
+        try:
+            yield compile_policy(document, name)
+        except PolicyError as error:
+            yield unreadable(name, error)
 
 
 def delete(ground: Ground, arn: str, name: str) -> None:

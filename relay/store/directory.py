@@ -87,6 +87,9 @@ class Basis:
     subjects: frozenset[str]
 
 
+KeysOf = Callable[[Identity], tuple[SigningKey, ...]]
+
+
 class Directory:
     """The cache of one worker process.  All methods are called on its event loop."""
 
@@ -150,18 +153,27 @@ class Directory:
         held = self._entries.get(credential_subject(principal.access_key_id), _MISSING)
         return held is _MISSING or _holds(held, principal)
 
-    async def ground(
-        self, send: Send
-    ) -> tuple[Ground, Callable[[Identity], tuple[SigningKey, ...]], Basis] | None:
-        """What ``decide`` needs for the submission, the keys of an identity, and the basis for the commit.
+    async def ground(self, send: Send) -> tuple[Ground, KeysOf, Basis] | None:
+        """What ``decide`` needs for a submission, the keys of an identity, and the basis for the commit.
 
         None if the credential is gone or no longer active.
         """
+        subject = credential_subject(send.principal.access_key_id)
+        found, change = await self._get(
+            {subject: lambda c: self._read_credential(c, send.principal.access_key_id)}
+        )
+        if not _holds(found[subject], send.principal):
+            return None
+        ground, keys_of, basis = await self.ground_for_anyone(send)
+        return ground, keys_of, Basis(min(change, basis.change), basis.subjects | {subject.lower()})
+
+    async def ground_for_anyone(self, send: Send) -> tuple[Ground, KeysOf, Basis]:
+        """The same whether or not the principal has a credential: for what is only asked, never sent.
+
+        The principal's account and user must exist.
+        """
         principal = send.principal
         entries, change = await self._get(self._who(principal))
-        held = entries[credential_subject(principal.access_key_id)]
-        if not _holds(held, principal):
-            return None
         own: Account = entries[account_subject(principal.account_id)]
         rest, later = await self._get(self._what(send, own))
         entries = {**entries, **rest}
@@ -195,7 +207,7 @@ class Directory:
         return user.policies
 
     @staticmethod
-    def _keys_of(entries: dict[str, Any]) -> Callable[[Identity], tuple[SigningKey, ...]]:
+    def _keys_of(entries: dict[str, Any]) -> KeysOf:
         def keys(of: Identity) -> tuple[SigningKey, ...]:
             group = entries[identity_subject(of.account_id, of.name.lower())]
             return next(entry.keys for entry in group if entry.identity.id == of.id)
@@ -204,10 +216,7 @@ class Directory:
 
     def _who(self, principal: Principal) -> dict[str, _Read]:
         reads: dict[str, _Read] = {
-            credential_subject(principal.access_key_id): lambda c: self._read_credential(
-                c, principal.access_key_id
-            ),
-            account_subject(principal.account_id): lambda c: _read_account(c, principal.account_id),
+            account_subject(principal.account_id): _account_reader(principal.account_id)
         }
         if principal.kind is PrincipalKind.USER:
             reads[user_subject(principal.unique_id)] = lambda c: _read_user(c, principal.unique_id)
