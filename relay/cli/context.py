@@ -56,34 +56,16 @@ def on_store(function: Command) -> Command:
 @contextmanager
 def open_ground(config: Path | None) -> Iterator[Ground]:
     """The store that the settings name; whatever keeps us from it, or a refusal, ends the command."""
+    from relay.app.ground import opened
+    from relay.app.serve import UNUSABLE
     from relay.control.ground import ControlError
-
-    try:
-        with _opened(settings_path(config)) as ground:
-            yield ground
-    except ControlError as error:
-        fail(error.code, error.text)
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Ground]:
-    from relay.app.serve import UNUSABLE, check_store
-    from relay.control.ground import Ground
-    from relay.settings import load
-    from relay.store.engine import Store
-    from relay.store.secrets import load_key_file
 
     os.umask(0o077)
     try:
-        settings = load(file)
-        check_store(settings)
-        secrets = load_key_file(settings.path(settings.store.key_file))
-        store = Store(settings.store_url)
-        try:
-            actor = f"cli:{getpass.getuser()}"
-            yield Ground(store, secrets, settings.relay.region, actor, settings.sandbox.owner_too)
-        finally:
-            store.dispose()
+        with opened(settings_path(config), f"cli:{getpass.getuser()}") as ground:
+            yield ground
+    except ControlError as error:
+        fail(error.code, error.text)
     except UNUSABLE as error:
         fail("unusable", str(error))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -34,17 +34,15 @@ class ReplyReader:
         self._buffer = b""
         self._lines: list[str] = []
 
-    def feed(self, data: bytes) -> list[Reply]:
-        """The replies that ``data`` completes; NotSMTP if they are none."""
+    def feed(self, data: bytes) -> Iterator[Reply]:
+        """The replies that ``data`` completes, one by one; NotSMTP at the first that is none."""
         *lines, self._buffer = (self._buffer + data).split(b"\n")
-        if len(self._buffer) > _LONGEST_LINE:
-            raise NotSMTP("a reply line without an end")
-        replies = []
         for line in lines:
             reply = self._take(line.rstrip(b"\r"))
             if reply is not None:
-                replies.append(reply)
-        return replies
+                yield reply
+        if len(self._buffer) > _LONGEST_LINE:
+            raise NotSMTP("a reply line without an end")
 
     def _take(self, line: bytes) -> Reply | None:
         found = _LINE(line)

@@ -28,3 +28,8 @@ class Destination:
     @property
     def implicit_tls(self) -> bool:
         return self.port == 465
+
+    @property
+    def may_be_plaintext(self) -> bool:
+        """Opportunistic: plaintext beats no mail.  A password never goes out in it unless told so."""
+        return self.tls is TLSMode.NONE or (self.tls is TLSMode.OPPORTUNISTIC and not self.user)

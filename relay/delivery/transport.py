@@ -217,7 +217,8 @@ class _Wire(asyncio.Protocol):
             self._transport.close()
             return
         try:
-            self._replies += self._reader.feed(data)
+            for reply in self._reader.feed(data):
+                self._replies.append(reply)
         except NotSMTP as error:
             self._fault = error
             self._transport.close()
@@ -275,8 +276,7 @@ async def _open(
     try:
         return await _open_with(destination, address[0], host, hostname, limits, destination.tls)
     except NoConnection as error:
-        # Opportunistic: plaintext beats no mail, and only here.
-        if error.phase is not Phase.TLS or destination.tls is not TLSMode.OPPORTUNISTIC:
+        if error.phase is not Phase.TLS or not destination.may_be_plaintext:
             raise
     return await _open_with(destination, address[0], host, hostname, limits, TLSMode.NONE)
 
@@ -304,7 +304,7 @@ async def _open_with(
         await client.ehlo()
         if tls is not TLSMode.NONE and not destination.implicit_tls:
             phase = Phase.TLS
-            await _start_tls(client, destination, tls)
+            await _start_tls(client, destination)
             phase = Phase.EHLO
             await client.ehlo()
         if destination.user:
@@ -329,9 +329,9 @@ async def _connect_tls(client: aiosmtplib.SMTP, destination: Destination) -> Non
     await client.connect()
 
 
-async def _start_tls(client: aiosmtplib.SMTP, destination: Destination, tls: TLSMode) -> None:
+async def _start_tls(client: aiosmtplib.SMTP, destination: Destination) -> None:
     if not client.supports_extension("starttls"):
-        if tls is TLSMode.OPPORTUNISTIC:
+        if destination.may_be_plaintext:
             return
         raise aiosmtplib.SMTPException("STARTTLS is required and not offered")
     await client.starttls(server_hostname=destination.host)

@@ -1,8 +1,8 @@
 """Microseconds per verdict of an identity's policies, and what hostile documents cost.
 
 Run: ``.venv/bin/python -m tests.bench.bench_policy``.  Figures are the best of several rounds.  Every
-statement concerns the caller and only the last one of the last policy allows; the others fail at their
-last condition, or at their first.
+statement concerns the caller and only the last one of the last policy allows; the others, eight short
+ones to a document or one with a long list, fail at their last condition, or at their first.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ def _verdicts() -> Iterator[Case]:
     at_first = _policies(fails_first=True)
     for recipients in (1, 5, 50):
         yield f"verdict at the first condition, {recipients} recipients", _verdict(at_first, recipients)
+    lists = [compile_policy(_list_document(one), str(one)) for one in range(_POLICIES)]
+    for recipients in (1, 5, 50):
+        yield f"verdict of long lists, {recipients} recipients", _verdict(lists, recipients)
     yield from _callers(policies)
     yield from _explanations(policies)
 
@@ -96,7 +99,10 @@ def _asked(recipients: int, **changed: str) -> tuple[str, str, Mapping[str, Any]
         "ses:fromdisplayname": "Owner News",
         "ses:feedbackaddress": "bounces+2024@owner.example",
         "ses:apiversion": "2",
-        "ses:recipients": tuple(f"customer{number}@recipient.example" for number in range(recipients)),
+        "ses:recipients": (
+            *(f"customer{number}@recipient.example" for number in range(1, recipients)),
+            "customer0@last.example",
+        ),
         "aws:sourceip": "203.0.113.77",
         "aws:securetransport": "true",
         "aws:currenttime": "2026-11-24T12:00:00Z",
@@ -138,6 +144,22 @@ def _document(numbers: Iterator[int], order: int = 1, *, is_last: bool = False) 
         text = longer
 
 
+def _list_document(number: int) -> str:
+    """One statement whose list of recipients fills the document; it lacks the last recipient's domain."""
+    end = [_statement("Allow", {"StringLike": {"ses:FromAddress": "news+*@owner.example"}})]
+    patterns: list[str] = []
+    text = ""
+    while True:
+        patterns.append(f"*@customer-{number}-{len(patterns)}.example")
+        lists = {"ForAllValues:StringLike": {"ses:Recipients": [*patterns, "*@recipient.example"]}}
+        condition = {"StringLike": {"ses:FromAddress": "*@owner.example"}, **lists}
+        statements = [_statement("Allow", condition), *(end if number == _POLICIES - 1 else [])]
+        longer = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        if len(longer) > _POLICY_OCTETS:
+            return text
+        text = longer
+
+
 _PRINCIPALS: tuple[Any, ...] = (
     {"AWS": "222222222222"},
     {"AWS": "arn:aws:iam::222222222222:root"},
@@ -158,7 +180,7 @@ def _statement(effect: str, condition: dict[str, Any]) -> dict[str, Any]:
 def _recipients(number: int) -> dict[str, Any]:
     return {
         "ForAllValues:StringLike": {
-            "ses:Recipients": [f"*@partner{number}.example", "vip*@*.example", "customer?*@recipient.example"]
+            "ses:Recipients": [f"*@partner{number}.example", "vip*@*.example", "customer?*@*.example"]
         },
         "Null": {"ses:Recipients": "false"},
         "StringLike": {"ses:FromAddress": [f"*team{number}*@owner.example", f"list{number}+*@owner.example"]},
@@ -187,7 +209,7 @@ def _negated(number: int) -> dict[str, Any]:
         "NotIpAddress": {"aws:SourceIp": ["198.51.100.0/24", "192.0.2.0/24"]},
         "StringNotLike": {"ses:FromAddress": ["*admin*example", "*ceo*example"]},
         "ForAnyValue:StringNotLike": {
-            "ses:Recipients": [f"*@recipient{number}.example", "*@recipient.example"]
+            "ses:Recipients": [f"*@recipient{number}.example", "*@recipient.example", "*@last.example"]
         },
     }
 

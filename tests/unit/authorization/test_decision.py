@@ -773,13 +773,24 @@ def test_an_address_used_twice_under_one_arn_is_judged_once() -> None:
     assert [(one.side, one.resource) for one in questions] == [("sender", _DOMAIN), ("owner", _DOMAIN)]
 
 
-def test_the_questions_name_both_sides_and_every_level_asked() -> None:
+def test_the_questions_name_both_sides_and_every_level_once() -> None:
     questions = Questions()
     on = ground(identity("ann@owner.example", policy(statement(_ANN, Action="ses:X"))), lent())
     decide(_borrowed(), on, RULES, questions.ask)
     assert [(one.side, one.resource) for one in questions] == [
         *(("sender", _DOMAIN), ("owner", _ANN), ("owner", _DOMAIN)),
+    ]
+
+
+def test_two_identities_are_asked_each_for_itself() -> None:
+    questions = Questions()
+    mail_from = identity("other.example", policy(statement(arn("other.example"))))
+    arns = Arns(from_=_DOMAIN, return_path=mail_from.arn)
+    what = send(mail_from="b@other.example", arns=arns)
+    decide(what, ground(lent(), mail_from), RULES, questions.ask)
+    assert [(one.side, one.resource) for one in questions] == [
         *(("sender", _DOMAIN), ("owner", _DOMAIN)),
+        *(("sender", mail_from.arn), ("owner", mail_from.arn)),
     ]
 
 
@@ -837,7 +848,7 @@ def test_a_decision_asks_for_no_identity_that_was_not_wanted(
         owners={OWNER: Account(OWNER, production=owner_production)},
     )
     decide(what, on, rules)
-    assert watched.asked <= wanted(what, production)
+    assert watched.asked <= wanted(what, production, rules)
 
 
 def test_the_owners_wanted_are_those_of_every_arn() -> None:

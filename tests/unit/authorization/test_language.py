@@ -14,10 +14,12 @@ import pytest
 from relay.authorization.evaluate import evaluate
 from relay.authorization.operators import parse_operator
 from relay.authorization.policy import compile_policy
+from relay.authorization.policytest import parse_case
 from relay.authorization.request import Request, caller
 
 _TABLE = Path(__file__).parents[2] / "data" / "policies" / "language.jsonl"
-CASES = [json.loads(line) for line in _TABLE.read_text(encoding="utf-8").splitlines()]
+_LINES = _TABLE.read_text(encoding="utf-8").splitlines()
+CASES = [json.loads(line) for line in _LINES]
 _OPERATORS = {
     *("StringEquals", "StringNotEquals", "StringEqualsIgnoreCase", "StringNotEqualsIgnoreCase"),
     *("StringLike", "StringNotLike"),
@@ -45,6 +47,13 @@ def _request(asked: dict[str, Any]) -> Request:
 def test_the_documents_give_the_verdict_of_the_language(case: dict[str, Any]) -> None:
     policies = [compile_policy(json.dumps(document)) for document in case["policies"]]
     assert evaluate(policies, _request(case["request"])).effect == case["expected"], case["source"]
+
+
+def test_every_row_is_a_test_case_of_its_own_and_passes() -> None:
+    for line in _LINES:
+        case = parse_case(line)
+        assert case.faults == ()
+        assert case.decision() is case.expected, case.id
 
 
 def test_every_row_of_the_table_has_a_name_of_its_own() -> None:

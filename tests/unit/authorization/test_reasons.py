@@ -342,5 +342,4 @@ def test_without_an_arn_a_foreign_identity_is_not_looked_at() -> None:
     ids=["silence", "deny", "unreadable"],
 )
 def test_the_own_side_says_that_the_cure_is_there(verdict: Verdict, explanation: str) -> None:
-    request = Request(caller(user().arn, DELEGATE), RAW, _DOMAIN, {})
-    assert explain_own_side(request, verdict) == explanation
+    assert explain_own_side(RAW, verdict) == explanation

@@ -1,0 +1,26 @@
+"""The store that a settings file names, opened for one command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from relay.app.serve import check_store
+from relay.control.ground import Ground
+from relay.settings import load
+from relay.store.engine import Store
+from relay.store.secrets import load_key_file
+
+
+@contextmanager
+def opened(file: Path, actor: str) -> Iterator[Ground]:
+    """What control-plane operations stand on; one of ``serve.UNUSABLE`` if it cannot be had."""
+    settings = load(file)
+    check_store(settings)
+    secrets = load_key_file(settings.path(settings.store.key_file))
+    store = Store(settings.store_url)
+    try:
+        yield Ground(store, secrets, settings.relay.region, actor, settings.sandbox.owner_too)
+    finally:
+        store.dispose()
