@@ -71,7 +71,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     ids = Ids(lease.worker_id)
     writer = GroupWriter(store)
     spool = Spool(store, writer)
-    directory = Directory(store, secrets, settings.relay.region)
+    directory = Directory(store, secrets, _rules(settings))
     queue = _Queue(spool, Claims(store, writer, lease), Settlement(writer, ids.next))
     delivery = DeliveryWorker(_delivery_settings(settings), queue, log, random.random)
     intake = Intake(
@@ -96,10 +96,14 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     return Parts(writer, directory, intake, delivery, feedback, listener)
 
 
+def _rules(settings: Settings) -> Rules:
+    return Rules(region=settings.relay.region, owner_out_of_sandbox_too=settings.sandbox.owner_too)
+
+
 def _intake_settings(settings: Settings) -> IntakeSettings:
     return IntakeSettings(
         hostname=settings.relay.hostname,
-        rules=Rules(region=settings.relay.region, owner_out_of_sandbox_too=settings.sandbox.owner_too),
+        rules=_rules(settings),
         max_recipients=settings.smtp.max_recipients,
         max_message_bytes=settings.smtp.max_message_bytes,
         expire_seconds=settings.delivery.expire_seconds,

@@ -140,7 +140,7 @@ class _Unverified:
 Decision = Allowed | Denied
 
 
-def wanted(send: Send, production: bool) -> frozenset[tuple[str, str]]:
+def wanted(send: Send, production: bool, rules: Rules) -> frozenset[tuple[str, str]]:
     """The (account, case-folded name) of every identity that ``decide`` may ask for."""
     own = send.principal.account_id
     found: set[tuple[str, str]] = set()
@@ -148,7 +148,8 @@ def wanted(send: Send, production: bool) -> frozenset[tuple[str, str]]:
         arn = parse_identity_arn(claim.arn) if claim.arn else None
         account_id = arn.account_id if arn and covers(arn.name, claim.address) else own
         found.update((account_id, name.lower()) for name in covering_names(claim.address))
-    if not production:
+    is_owner_asked = rules.owner_out_of_sandbox_too and bool(named_owners(send) - {own})
+    if not production or is_owner_asked:
         for recipient in send.recipients:
             found.update((own, name.lower()) for name in covering_names(recipient))
     return frozenset(found)

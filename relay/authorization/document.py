@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NoReturn
 
 # Far above what may be stored (4 KB, SES policy anatomy), so that `relay policy test` takes larger ones.
@@ -92,8 +94,12 @@ class Document:
         self.text = text
 
     def fault(self, pointer: str, offset: int, message: str) -> Fault:
-        line = self.text.count("\n", 0, offset) + 1
-        return Fault(pointer, line, offset - self.text.rfind("\n", 0, offset), message)
+        line = bisect_left(self._line_ends, offset)
+        return Fault(pointer, line + 1, offset - (self._line_ends[line - 1] if line else -1), message)
+
+    @cached_property
+    def _line_ends(self) -> list[int]:
+        return [found.start() for found in re.finditer("\n", self.text)]
 
 
 def read(text: str | bytes) -> tuple[Document, Node]:
@@ -109,12 +115,20 @@ def read(text: str | bytes) -> tuple[Document, Node]:
     except json.JSONDecodeError as error:
         _fail(document, error.pos, f"not JSON: {error.msg}")
     except _Constant as error:
-        _fail(document, max(text.find(error.args[0]), 0), f"not JSON: {error.args[0]} is no value")
+        _fail(document, _constant_offset(text), f"not JSON: {error.args[0]} is no value")
     return document, _Walk(document).root()
 
 
 class _Constant(Exception):
     """``NaN`` or ``Infinity``, which Python's reader would take."""
+
+
+_STRING_OR_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(NaN|-?Infinity)', re.DOTALL)
+
+
+def _constant_offset(text: str) -> int:
+    """Where the first constant stands; a string may hold its name too."""
+    return next((found.start() for found in _STRING_OR_CONSTANT.finditer(text) if found[1]), 0)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -43,7 +43,7 @@ def evaluate(policies: Iterable[Policy], request: Request) -> Verdict:
     for policy in policies:
         if policy.fault is not None:
             unreadable = policy.name
-        for statement in policy.concerning(request):
+        for statement in policy.candidates(request):
             if statement.is_allow and allowed is not None:
                 continue
             for test in statement.tests:

@@ -28,7 +28,7 @@ class Variable:
     default: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Wildcard:
     """A naked ``*`` or ``?``."""
 
@@ -106,9 +106,22 @@ def resolve(template: Template, context: Context) -> Template | None:
 # ---------------------------------------------------------------- one pattern
 
 
-@lru_cache(maxsize=8192)
+# A policy keeps its own patterns; the cache is for those that are made of a sender's values again and
+# again.  What is long is not kept, or documents that were thrown away would fill the memory.
+_MOST_PARTS_KEPT = 8
+
+
 def like(template: Template) -> Callable[[str], bool]:
     """A predicate that the whole text must satisfy; ``template`` has no variables."""
+    return _kept(template) if len(template) <= _MOST_PARTS_KEPT else _like(template)
+
+
+@lru_cache(maxsize=2048)
+def _kept(template: Template) -> Callable[[str], bool]:
+    return _like(template)
+
+
+def _like(template: Template) -> Callable[[str], bool]:
     if ANY_RUN not in template:
         return _whole(template)
     first, *inner, last = _pieces(template)
@@ -145,18 +158,23 @@ def _compiled(piece: Template) -> re.Pattern[str]:
 class _Pattern:
     """Pieces between ``*``: the first at the start, the last at the end, the others in order between."""
 
-    __slots__ = ("_first", "_first_length", "_inner", "_last", "_last_length")
+    __slots__ = ("_first", "_first_length", "_inner", "_last", "_last_length", "_prefix", "_suffix")
 
     def __init__(self, first: Template, inner: tuple[Template, ...], last: Template) -> None:
-        self._first, self._first_length = _at(first), _length(first)
-        self._last, self._last_length = _at(last), _length(last)
+        self._prefix, self._first = _plain_or_test(first)
+        self._suffix, self._last = _plain_or_test(last)
+        self._first_length, self._last_length = _length(first), _length(last)
         self._inner = [_search(piece) for piece in inner]
 
     def matches(self, text: str) -> bool:
         end = len(text) - self._last_length
-        if end < self._first_length or not self._first(text, 0) or not self._last(text, end):
-            return False
         start = self._first_length
+        if end < start or not text.startswith(self._prefix) or not text.endswith(self._suffix):
+            return False
+        if self._first is not None and not self._first(text, 0):
+            return False
+        if self._last is not None and not self._last(text, end):
+            return False
         for search in self._inner:
             start = search(text, start, end)
             if start < 0:
@@ -164,15 +182,12 @@ class _Pattern:
         return True
 
 
-def _at(piece: Template) -> Callable[[str, int], bool]:
-    """Whether the piece stands at an offset."""
-    if not piece:
-        return lambda text, offset: True
-    if len(piece) == 1 and isinstance(piece[0], str):
-        plain = piece[0]
-        return lambda text, offset: text.startswith(plain, offset)
+def _plain_or_test(piece: Template) -> tuple[str, Callable[[str, int], bool] | None]:
+    """The piece as plain text, or else a test of whether it stands at an offset."""
+    if all(isinstance(part, str) for part in piece):
+        return "".join(part for part in piece if isinstance(part, str)), None
     match = _compiled(piece).match
-    return lambda text, offset: match(text, offset) is not None
+    return "", lambda text, offset: match(text, offset) is not None
 
 
 def _search(piece: Template) -> Callable[[str, int, int], int]:
@@ -204,16 +219,16 @@ def any_like(templates: Sequence[Template]) -> Match:
 
 
 def with_variables(
-    fixed: Callable[[str], bool],
+    fixed: Callable[[str, Context], bool],
     variable: Sequence[Template],
     build: Callable[[Template], Callable[[str], bool] | None],
 ) -> Match:
     """``fixed``, or any of the templates once their variables are resolved; ``build`` makes the predicate."""
     if not variable:
-        return lambda have, _: fixed(have)
+        return fixed
 
     def match(have: str, context: Context) -> bool | None:
-        if fixed(have):
+        if fixed(have, context):
             return True
         resolved = [resolve(template, context) for template in variable]
         built = [build(template) if template is not None else None for template in resolved]
@@ -224,7 +239,7 @@ def with_variables(
     return match
 
 
-def _any_fixed(templates: Sequence[Template]) -> Callable[[str], bool]:
+def _any_fixed(templates: Sequence[Template]) -> Callable[[str, Context], bool]:
     """The common shapes (``text``, ``text*``, ``*text``) are looked up together."""
     exact: set[str] = set()
     prefixes: list[str] = []
@@ -242,13 +257,13 @@ def _any_fixed(templates: Sequence[Template]) -> Callable[[str], bool]:
                 others.append(like(template))
     starts, ends = tuple(prefixes), tuple(suffixes)
 
-    def fixed(have: str) -> bool:
-        return (
-            have in exact
-            or (starts != () and have.startswith(starts))
-            or (ends != () and have.endswith(ends))
-            or any(matches(have) for matches in others)
-        )
+    def fixed(have: str, _context: Context) -> bool:
+        if have in exact or have.startswith(starts) or have.endswith(ends):
+            return True
+        for matches in others:  # noqa: SIM110 - a generator costs more than all of the above
+            if matches(have):
+                return True
+        return False
 
     return fixed
 
@@ -279,7 +294,6 @@ def arn_segments(template: Template) -> tuple[Template, ...] | None:
     return tuple(tuple(segment) for segment in segments)
 
 
-@lru_cache(maxsize=8192)
 def arn_like(segments: tuple[Template, ...]) -> Callable[[str], bool]:
     """A predicate over ARNs, segment by segment; the last one takes colons and slashes as they come."""
     if all(len(segment) <= 1 and all(isinstance(p, str) for p in segment) for segment in segments):

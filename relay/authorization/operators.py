@@ -10,7 +10,6 @@ no mail: a plain operator does not hold, a negated one holds in a Deny and not i
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
@@ -93,44 +92,36 @@ def compile_test(
     if operator.base == "Null":
         return _null(key, values)
     match = _MATCHERS[operator.base](values, variables)
-    holds = _holds(match, operator.negated, is_allow)
+    holding = _holding(operator.negated, is_allow)
     if operator.over is None:
-        return _single(key, holds, when_absent=operator.negated or operator.if_exists)
-    return _all_values(key, holds) if operator.over == ALL_VALUES else _any_value(key, holds)
+        return _single(key, match, holding, when_absent=operator.negated or operator.if_exists)
+    return _of_set(key, match, holding, is_all=operator.over == ALL_VALUES)
 
 
-def _holds(match: Match, negated: bool, is_allow: bool) -> Callable[[str, Context], bool]:
+def _holding(negated: bool, is_allow: bool) -> tuple[bool | None, ...]:
+    """The answers of a match with which the condition holds."""
     if not negated:
-        return lambda have, context: match(have, context) is True
-
-    def holds(have: str, context: Context) -> bool:
-        found = match(have, context)
-        return not is_allow if found is None else not found
-
-    return holds
+        return (True,)
+    return (False,) if is_allow else (False, None)
 
 
-def _single(key: str, holds: Callable[[str, Context], bool], *, when_absent: bool) -> Test:
+def _single(key: str, match: Match, holding: tuple[bool | None, ...], *, when_absent: bool) -> Test:
     def test(context: Context) -> bool:
         have = context.get(key)
         if have is None:
             return when_absent
         # A plain operator on a multi-valued key does not hold, negated or not; see the open points.
-        return isinstance(have, str) and holds(have, context)
+        return isinstance(have, str) and match(have, context) in holding
 
     return test
 
 
-def _all_values(key: str, holds: Callable[[str, Context], bool]) -> Test:
+def _of_set(key: str, match: Match, holding: tuple[bool | None, ...], *, is_all: bool) -> Test:
     def test(context: Context) -> bool:
-        return all(holds(have, context) for have in _set_of(context.get(key)))
-
-    return test
-
-
-def _any_value(key: str, holds: Callable[[str, Context], bool]) -> Test:
-    def test(context: Context) -> bool:
-        return any(holds(have, context) for have in _set_of(context.get(key)))
+        for have in _set_of(context.get(key)):
+            if (match(have, context) in holding) is not is_all:
+                return not is_all
+        return is_all
 
     return test
 
@@ -140,6 +131,17 @@ def _set_of(have: str | tuple[str, ...] | None) -> tuple[str, ...]:
     if have is None:
         return ()
     return (have,) if isinstance(have, str) else have
+
+
+def cost(operator: Operator, values: Sequence[str]) -> int:
+    """A rank by which the cheapest condition of a statement is tested first; all must hold anyway."""
+    is_variable = operator.takes_variables and any("${" in value for value in values)
+    return (
+        _COSTS.get(operator.family, 2) + 4 * (operator.over is not None) + 2 * is_variable + len(values) // 8
+    )
+
+
+_COSTS = {"Null": 0, "String": 1}
 
 
 def _null(key: str, values: Sequence[str]) -> Test:
@@ -179,7 +181,7 @@ def _equal(values: Sequence[str], variables: bool, fold: Callable[[str], str]) -
         wanted = fold(_text(template))
         return lambda have: fold(have) == wanted
 
-    return with_variables(lambda have: fold(have) in fixed, list(filter(has_variables, templates)), build)
+    return with_variables(lambda have, _: fold(have) in fixed, list(filter(has_variables, templates)), build)
 
 
 def _text(template: Template) -> str:
@@ -201,15 +203,16 @@ def _compared(
     def matcher(values: Sequence[str], _variables: bool) -> Match:
         wanted = [read(value) for value in values]
         known = [want for want in wanted if want is not None]
-        is_unreadable = len(known) < len(wanted)
+        otherwise = None if len(known) < len(wanted) else False
 
         def match(have: str, _context: Context) -> bool | None:
             value = read(have)
             if value is None:
                 return None
-            if any(compare(value, want) for want in known):
-                return True
-            return None if is_unreadable else False
+            for want in known:
+                if compare(value, want):
+                    return True
+            return otherwise
 
         return match
 
@@ -263,9 +266,17 @@ def read_network(text: str) -> Network | None:
     if "%" in text:
         return None
     try:
-        return ipaddress.ip_network(text, strict=False)
+        network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         return None
+    mapped = network.network_address.ipv4_mapped if network.version == 6 else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS))  # as clients are reduced
+
+
+# ::ffff:0:0/96 (RFC 4291 section 2.5.5.2)
+_MAPPED_BITS = 96
 
 
 @lru_cache(maxsize=4096)
@@ -281,15 +292,16 @@ def _read_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
 def _ip_address(values: Sequence[str], _variables: bool) -> Match:
     networks = [read_network(value) for value in values]
     known = [network for network in networks if network is not None]
-    is_unreadable = len(known) < len(networks)
+    otherwise = None if len(known) < len(networks) else False
 
     def match(have: str, _context: Context) -> bool | None:
         address = _read_address(have)
         if address is None:
             return None
-        if any(address in network for network in known):  # another family is outside every block
-            return True
-        return None if is_unreadable else False
+        for network in known:
+            if address in network:  # another family is outside every block
+                return True
+        return otherwise
 
     return match
 
@@ -301,7 +313,7 @@ def _octets(text: str) -> frozenset[bytes]:
     """What a text of a request may stand for: JSON has no octets, so base64 is taken too."""
     try:
         return frozenset((text.encode(), base64.b64decode(text, validate=True)))
-    except binascii.Error:
+    except ValueError:  # not base64, or not ASCII
         return frozenset((text.encode(),))
 
 
@@ -310,7 +322,7 @@ def _binary_equals(values: Sequence[str], _variables: bool) -> Match:
     for value in values:
         try:
             wanted.add(base64.b64decode(value, validate=True))
-        except binascii.Error:
+        except ValueError:
             continue
     return lambda have, _: not wanted.isdisjoint(_octets(have))
 

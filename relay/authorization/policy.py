@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from relay.authorization.document import Document, Fault, Member, Members, Node, Number, PolicyError, read
 from relay.authorization.matching import Context, Template, any_arn_like, any_like, parse_template
-from relay.authorization.operators import Operator, Test, compile_test, parse_operator
+from relay.authorization.operators import Operator, Test, compile_test, cost, parse_operator
 from relay.authorization.request import Caller, Request, role_name, service_name
 
 __all__ = ["Policy", "PolicyError", "Statement", "compile_policy", "compile_user_policy", "unreadable"]
@@ -77,6 +77,14 @@ class Condition:
     test: Test
 
 
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """The statement can apply only where ``key`` has one of these values: what it is looked up by."""
+
+    key: str
+    values: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
     """One statement.  ``number`` counts from 0."""
@@ -89,6 +97,7 @@ class Statement:
     resource: Part
     conditions: tuple[Condition, ...]
     tests: tuple[Test, ...] = ()
+    selector: Selector | None = None
 
     def concerns(self, request: Request) -> bool:
         """Whether principal, action and resource match; conditions are not looked at."""
@@ -107,20 +116,38 @@ class Policy:
     version: str
     statements: tuple[Statement, ...]
     fault: str | None = None
-    _concerns: dict[tuple[frozenset[str], str, str], tuple[Statement, ...]] = field(default_factory=dict)
+    _concerns: dict[tuple[frozenset[str], str, str], _Concerning] = field(default_factory=dict)
 
-    def concerning(self, request: Request) -> tuple[Statement, ...]:
-        """The statements whose principal and action and resource match; remembered for the next message.
+    def candidates(self, request: Request) -> Sequence[Statement]:
+        """The statements that can apply: principal, action and resource match, and the selector if any.
 
-        A resource with variables depends on the context, so ``evaluate`` tests that one each time.
+        What concerns a caller and an identity is remembered for the next message.  A resource with
+        variables depends on the context, so ``evaluate`` tests that one each time.
         """
         found = self._concerns.get(request.question)
         if found is None:
-            found = tuple(statement for statement in self.statements if _may_concern(statement, request))
+            found = _concerning([one for one in self.statements if _may_concern(one, request)])
             if len(self._concerns) >= _MOST_CONCERNS:
                 self._concerns.clear()
             self._concerns[request.question] = found
-        return found
+        always, selected = found
+        if not selected:
+            return always
+        context = request.context
+        return [*always, *(one for key, by in selected for one in by.get(context.get(key), ()))]
+
+
+# Statements to look at in any case, and for each key those that are looked up by its value.
+_Concerning = tuple[tuple[Statement, ...], tuple[tuple[str, dict[Any, list[Statement]]], ...]]
+
+
+def _concerning(statements: Sequence[Statement]) -> _Concerning:
+    always = tuple(one for one in statements if one.selector is None)
+    by_key: dict[str, dict[Any, list[Statement]]] = {}
+    for one in statements:
+        for value in set(one.selector.values) if one.selector else ():
+            by_key.setdefault(one.selector.key, {}).setdefault(value, []).append(one)  # type: ignore[union-attr]
+    return always, tuple(by_key.items())
 
 
 def _may_concern(statement: Statement, request: Request) -> bool:
@@ -155,6 +182,9 @@ def compile_user_policy(text: str | bytes, name: str = "") -> Policy:
 # ---------------------------------------------------------------- compiling
 
 
+_T = TypeVar("_T")
+
+
 class _Skip(Exception):
     """A fault was noted; what depends on the value is left out."""
 
@@ -170,16 +200,16 @@ class _Compiler:
         self._version = OLD_VERSION
 
     def policy(self) -> Policy:
-        statements: tuple[Statement, ...] = ()
-        try:
-            elements = self._elements(self._root, _TOP_LEVEL, "a policy")
-            self._version = self._read_version(elements.get("Version"))
-            if "Id" in elements:
-                self._string(elements["Id"])
-            statements = tuple(self._statements(self._required(self._root, elements, "Statement")))
-        except _Skip:
-            pass
-        if self._faults:
+        elements = self._tried(lambda: self._elements(self._root, _TOP_LEVEL, "a policy"))
+        if elements is None:
+            raise PolicyError(tuple(self._faults))
+        self._version = self._tried(lambda: self._read_version(elements.get("Version"))) or VERSION
+        if "Id" in elements:
+            self._tried(lambda: self._string(elements["Id"]))
+        statements = self._tried(
+            lambda: tuple(self._statements(self._required(self._root, elements, "Statement")))
+        )
+        if self._faults or statements is None:
             raise PolicyError(tuple(sorted(self._faults, key=lambda fault: (fault.line, fault.column))))
         return Policy(self._name, self._version, statements)
 
@@ -228,6 +258,13 @@ class _Compiler:
         nodes = node.value if type(node.value) is list else [node]
         return tuple(self._each(self._string, nodes))
 
+    def _tried(self, read_one: Callable[[], _T]) -> _T | None:
+        """What is read, or None if a fault was noted: the rest is read all the same."""
+        try:
+            return read_one()
+        except _Skip:
+            return None
+
     def _each(self, read_one: Callable[[Any], Any], nodes: Sequence[Any]) -> Iterator[Any]:
         """What can be read of several, so that a fault in one hides no other."""
         for node in nodes:
@@ -252,16 +289,34 @@ class _Compiler:
     def _statement(self, numbered: tuple[int, Node]) -> Statement:
         number, node = numbered
         elements = self._elements(node, _STATEMENT, "a statement")
-        is_allow = self._effect(self._required(node, elements, "Effect"))
-        principals = self._read_principals(node, elements, is_allow)
-        action = self._action(self._required(node, elements, "Action", "NotAction"), elements)
-        resource = self._resource(
-            self._required(node, elements, "Resource", "NotResource"), elements, is_allow
+        is_allow = bool(self._tried(lambda: self._effect(self._required(node, elements, "Effect"))))
+        principals = self._tried(lambda: self._read_principals(node, elements, is_allow))
+        action = self._tried(
+            lambda: self._action(self._required(node, elements, "Action", "NotAction"), elements)
         )
-        conditions = tuple(self._conditions(elements.get("Condition"), is_allow))
-        tests = tuple(condition.test for condition in conditions)
-        sid = self._string(elements["Sid"]) if "Sid" in elements else None
-        return Statement(number, sid, is_allow, principals, action, resource, conditions, tests)
+        resource = self._tried(
+            lambda: self._resource(
+                self._required(node, elements, "Resource", "NotResource"), elements, is_allow
+            )
+        )
+        conditions = self._tried(lambda: tuple(self._conditions(elements.get("Condition"), is_allow))) or ()
+        sid = self._tried(lambda: self._string(elements["Sid"])) if "Sid" in elements else None
+        if action is None or resource is None:
+            raise _Skip
+        ranked = sorted(conditions, key=lambda one: cost(one.operator, one.values))
+        tests = tuple(condition.test for condition in ranked)
+        selector = next(filter(None, map(self._selector, conditions)), None)
+        return Statement(number, sid, is_allow, principals, action, resource, conditions, tests, selector)
+
+    def _selector(self, condition: Condition) -> Selector | None:
+        """A plain comparison of one value with fixed texts; what has values or is absent never holds."""
+        operator, values = condition.operator, condition.values
+        if operator.base not in ("StringEquals", "StringLike") or operator != parse_operator(operator.base):
+            return None
+        special = "*?$" if operator.base == "StringLike" else "$"
+        if any(mark in value for value in values for mark in special):
+            return None
+        return Selector(condition.key.lower(), values)
 
     def _effect(self, node: Node) -> bool:
         effect = self._string(node)
@@ -319,8 +374,12 @@ class _Compiler:
             if operator is None:
                 self._note(member.node, f"unknown condition operator {member.name!r}", member.offset)
                 continue
-            for key in self._object(member.node, f"the value of {member.name}"):
-                yield self._condition(operator, key, is_allow)
+            for keys in self._each(self._keys, [member]):
+                for key in keys:
+                    yield self._condition(operator, key, is_allow)
+
+    def _keys(self, member: Member) -> Members:
+        return self._object(member.node, f"the value of {member.name}")
 
     def _condition(self, operator: Operator, key: Member, is_allow: bool) -> Condition:
         nodes = key.node.value if type(key.node.value) is list else [key.node]
@@ -347,6 +406,8 @@ def _principal_name(kind: str, value: str) -> str:
         return f"{kind}:{value}"
     if ":assumed-role/" in value:
         return value  # that session only, not its role's others
+    if not value.startswith("arn:") and value != EVERYONE and not value.isdigit():
+        return f"AWS:{value}"  # nobody, even if it is spelt like one of our own names
     return role_name(value) or value
 
 

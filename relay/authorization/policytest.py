@@ -47,14 +47,23 @@ def parse_case(line: str | bytes) -> Case:
     )
     faults = tuple(f"policy {policy.name}: {policy.fault}" for policy in policies if policy.fault)
     request = _request(_members(members.get("request"), "'request'"))
-    case_id = plain(members["id"]) if "id" in members else None
-    return Case(case_id, policies, request, _expected(members.get("expected")), faults)
+    return Case(_id(members.get("id")), policies, request, _expected(members.get("expected")), faults)
+
+
+def _id(node: Node | None) -> Any:
+    try:
+        return None if node is None else plain(node)
+    except ValueError as error:  # a number with more digits than Python reads
+        raise CaseError("'id' is not a number that can be read") from error
 
 
 def _members(node: Node | None, what: str) -> dict[str, Node]:
     if node is None or not isinstance(node.value, Members):
         raise CaseError(f"{what} must be an object")
-    return {member.name: member.node for member in node.value}
+    members = {member.name: member.node for member in node.value}
+    if len(members) < len(node.value):
+        raise CaseError(f"{what} has a name twice")
+    return members
 
 
 def _list(members: Mapping[str, Node], name: str) -> list[Node]:

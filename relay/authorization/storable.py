@@ -8,7 +8,6 @@ knows what a construct does, a refusal with its place: an owner should not have 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from relay.authorization.operators import (
     read_number,
 )
 from relay.authorization.policy import EVERYONE, VERSION, compile_policy
+from relay.authorization.request import role_name
 
 _MOST_BYTES = 4096
 # The sending family, and the management actions that the newer pages allow in such a policy.
@@ -156,11 +156,13 @@ class _Check:
         users = {
             found[1] for value in values if not value.endswith(":root") and (found := _account_of(value))
         }
-        if users != accounts:
+        roles = {role_name(value) for value in values if ":assumed-role/" not in value}
+        sessions = {role_name(value) for value in values if ":assumed-role/" in value}
+        if users != accounts or not sessions <= roles:
             yield self._fault(
                 node,
-                "NotPrincipal with Deny lists each user together with its account; better deny"
-                ' "*" with ArnNotEquals on aws:PrincipalArn',
+                "NotPrincipal with Deny lists each user together with its account, and a session with its"
+                ' role; better deny "*" with ArnNotEquals on aws:PrincipalArn',
             )
 
     def _action(self, node: Node) -> Iterator[Fault]:
@@ -232,7 +234,8 @@ def _principal_fault(kind: str, value: str) -> str | None:
 def _has_bad_variable(text: str) -> bool:
     return any(
         "," in inside and not re.fullmatch(r"[^,']+, '[^']+'", inside)
-        for inside in re.findall(r"\$\{([^}]*)\}", text)
+        # Behind the last brace nothing is closed; not to look there keeps many ${ linear.
+        for inside in re.findall(r"\$\{([^}]*)\}", text[: text.rfind("}") + 1])
     )
 
 
@@ -245,14 +248,15 @@ def _is_boolean(text: str) -> bool:
 
 
 def _is_storable_instant(text: str) -> bool:
-    """Four digits could be a year or seconds: nobody knows which."""
-    return read_instant(text) is not None and not re.fullmatch(r"[0-9]{4}", text)
+    """With a zone, or seconds.  Four digits could be either; a day begins at another instant elsewhere."""
+    is_day = re.fullmatch(r"[0-9]{4}(-[0-9]{2}){0,2}", text)
+    return read_instant(text) is not None and not is_day
 
 
 def _is_base64(text: str) -> bool:
     try:
         base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # not base64, or not ASCII
         return False
     return True
 

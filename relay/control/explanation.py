@@ -83,7 +83,7 @@ def explain(ground: Ground, send: Send) -> Explanation:
     """Decide on what is stored now; nothing is written."""
     accounts.get(ground, send.principal.account_id)
     rules = Rules(ground.region, ground.owner_out_of_sandbox_too)
-    directory = Directory(ground.store, ground.secrets, ground.region)
+    directory = Directory(ground.store, ground.secrets, rules)
     found, _, _ = asyncio.run(directory.ground_for_anyone(send))
     questions = Questions()
     decision = decide(send, found, rules, questions.ask)

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, func, select
 
-from relay.authorization.decision import Account, ConfigurationSet, Ground, named_owners, wanted
+from relay.authorization.decision import Account, ConfigurationSet, Ground, Rules, named_owners, wanted
 from relay.authorization.identities import Identities, Identity, identity_arn
 from relay.authorization.policy import (
     Policy,
@@ -93,10 +93,11 @@ KeysOf = Callable[[Identity], tuple[SigningKey, ...]]
 class Directory:
     """The cache of one worker process.  All methods are called on its event loop."""
 
-    def __init__(self, store: Store, secrets: Secrets, region: str) -> None:
+    def __init__(self, store: Store, secrets: Secrets, rules: Rules) -> None:
         self._store = store
         self._secrets = secrets
-        self._region = region
+        self._rules = rules
+        self._region = rules.region
         self._entries: dict[str, Any] = {}
         self._fetching: list[set[str]] = []
         self._polled_at = float("-inf")
@@ -185,7 +186,7 @@ class Directory:
         principal = send.principal
         found = {
             (account_id, name): tuple(entry.identity for entry in entries[identity_subject(account_id, name)])
-            for account_id, name in wanted(send, own.production)
+            for account_id, name in wanted(send, own.production, self._rules)
         }
         return Ground(
             account=own,
@@ -224,7 +225,7 @@ class Directory:
 
     def _what(self, send: Send, own: Account) -> dict[str, _Read]:
         reads: dict[str, _Read] = {}
-        for account_id, name in wanted(send, own.production):
+        for account_id, name in wanted(send, own.production, self._rules):
             reads[identity_subject(account_id, name)] = self._identity_reader(account_id, name)
         for owner in named_owners(send):
             reads[account_subject(owner)] = _account_reader(owner)
