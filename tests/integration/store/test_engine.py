@@ -1,0 +1,175 @@
+"""What a store promises: durable transactions, trouble told from defects, recovery by itself."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import IntegrityError
+
+from relay.store import schema
+from relay.store.engine import Store, StoreError, StoreUnavailable
+from relay.store.tables import meta
+
+
+def put(store: Store, name: str) -> None:
+    with store.write() as connection:
+        connection.execute(insert(meta), [{"name": name, "value": "x"}])
+
+
+def count(store: Store) -> int:
+    with store.read() as connection:
+        return connection.execute(select(func.count()).select_from(meta)).scalar_one()
+
+
+def test_every_connection_is_durable(store: Store):
+    for open_one in (store.write, store.read):
+        with open_one() as connection:
+            if store.is_sqlite:
+                assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+                assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
+                assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+            else:
+                assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"
+
+
+def test_block_that_raises_leaves_nothing(store: Store):
+    with pytest.raises(RuntimeError), store.write() as connection:
+        connection.execute(insert(meta), [{"name": "x", "value": "y"}])
+        raise RuntimeError
+    assert count(store) == 0
+
+
+def test_broken_statement_is_a_defect_and_not_trouble(store: Store):
+    put(store, "x")
+    with pytest.raises(IntegrityError):
+        put(store, "x")
+
+
+def test_reader_sees_one_moment(store: Store):
+    with store.read() as connection:
+        assert connection.execute(select(func.count()).select_from(meta)).scalar_one() == 0
+        put(store, "x")
+        assert connection.execute(select(func.count()).select_from(meta)).scalar_one() == 0
+    assert count(store) == 1
+
+
+def test_threads_share_a_store(store: Store):
+    threads = [threading.Thread(target=put, args=(store, f"t{n}")) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert count(store) == 16
+
+
+def test_unknown_engine_is_refused():
+    with pytest.raises(StoreError, match="neither sqlite nor postgresql"):
+        Store("mysql://localhost/x")
+
+
+def test_store_that_is_gone_is_unavailable_and_comes_back():
+    store = Store("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(StoreUnavailable), store.read():
+        pass
+    store.dispose()
+
+
+class TestSQLite:
+    @pytest.fixture
+    def file(self, sqlite_files, tmp_path: Path) -> Path:
+        return Path(sqlite_files.url(tmp_path).removeprefix("sqlite:///"))
+
+    def test_locked_file_is_unavailable_and_recovers(self, file, monkeypatch):
+        monkeypatch.setattr("relay.store.engine._BUSY_MILLISECONDS", 50)
+        store = Store(f"sqlite:///{file}")
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable):
+            put(store, "x")
+        other.execute("ROLLBACK")
+        other.close()
+        put(store, "x")
+        assert count(store) == 1
+        store.dispose()
+
+    def test_damaged_file_is_unavailable(self, tmp_path):
+        (tmp_path / "relay.db").write_bytes(b"this is no database" * 1000)
+        store = Store(f"sqlite:///{tmp_path}/relay.db")
+        with pytest.raises((StoreUnavailable, StoreError)), store.read():
+            pass
+        store.dispose()
+
+    def test_log_is_checkpointed_once_it_has_grown(self, file, monkeypatch):
+        monkeypatch.setattr("relay.store.engine._CHECKPOINT_BYTES", 1)
+        store = Store(f"sqlite:///{file}")
+        for n in range(20):
+            put(store, f"n{n}")
+        before = file.stat().st_size, file.read_bytes()
+        store.checkpoint_if_large()
+        assert file.read_bytes() != before[1]
+        assert count(store) == 20
+        store.dispose()
+
+    def test_two_processes_on_one_file_lose_nothing(self, file):
+        context = multiprocessing.get_context("spawn")
+        processes = [context.Process(target=_write_many, args=(str(file), name)) for name in "ab"]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+        store = Store(f"sqlite:///{file}")
+        assert count(store) == 200
+        store.dispose()
+
+
+def _write_many(file: str, name: str) -> None:
+    store = Store(f"sqlite:///{file}")
+    for n in range(100):
+        put(store, f"{name}{n}")
+        store.checkpoint_if_large()
+    store.dispose()
+
+
+class TestSchema:
+    def test_fresh_store_is_at_our_revision(self, store: Store):
+        schema.require_current(store)
+        with store.read() as connection:
+            assert schema.revision(connection) == schema.REVISION
+
+    def test_revision_is_that_of_the_newest_file(self):
+        files = (Path(schema.__file__).parent / "migrations" / "versions").glob("r*.py")
+        assert max(file.name[1:5] for file in files) == schema.REVISION
+
+    def test_migrating_again_changes_nothing(self, store: Store):
+        assert schema.migrate(store) == (schema.REVISION, schema.REVISION)
+
+    @pytest.mark.parametrize(("found", "cure"), [("0000", "relay migrate"), ("9999", "upgrade the relay")])
+    def test_another_revision_is_not_served(self, store: Store, found, cure):
+        with store.write() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": found})
+        with pytest.raises(StoreError, match=cure):
+            schema.require_current(store)
+
+    def test_empty_store_is_not_served(self, tmp_path):
+        store = Store(f"sqlite:///{tmp_path}/new.db")
+        with pytest.raises(StoreError, match="relay init"):
+            schema.require_current(store)
+        store.dispose()
+
+    @pytest.mark.filterwarnings("ignore:.*expression-based index")
+    def test_migrated_schema_is_that_of_the_tables(self, store: Store):
+        from alembic.autogenerate import compare_metadata
+        from alembic.migration import MigrationContext
+
+        from relay.store.tables import metadata
+
+        with store.read() as connection:
+            differences = compare_metadata(MigrationContext.configure(connection), metadata)
+        # An index over an expression cannot be compared on SQLite.
+        assert [one for one in differences if "ix_identity_folded" not in str(one)] == []
