@@ -21,6 +21,7 @@ from relay.queue.claims import Claims
 from relay.queue.ids import Ids
 from relay.queue.outbox import Outbox
 from relay.queue.refusals import Refusals
+from relay.queue.retention import Retention
 from relay.queue.settlement import Settlement
 from relay.queue.spool import Spool
 from relay.queue.values import Consignment, Lease, QueuedMessage, Settled, StoreUnavailable
@@ -42,6 +43,7 @@ class Parts:
     intake: Intake
     delivery: DeliveryWorker
     feedback: Dispatcher
+    retention: Retention
     listener: Listener
 
 
@@ -72,7 +74,8 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     writer = GroupWriter(store)
     spool = Spool(store, writer)
     directory = Directory(store, secrets, _rules(settings))
-    queue = _Queue(spool, Claims(store, writer, lease), Settlement(writer, ids.next))
+    settlement = Settlement(writer, ids.next)
+    queue = _Queue(spool, Claims(store, writer, lease), settlement)
     delivery = DeliveryWorker(_delivery_settings(settings), queue, log, random.random)
     intake = Intake(
         _intake_settings(settings),
@@ -93,7 +96,8 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
         _session_settings(settings), intake, Authenticator(directory).authenticate, StoreUnavailable, log
     )
     listener = Listener(handler, server_context(settings))
-    return Parts(writer, directory, intake, delivery, feedback, listener)
+    retention = Retention(writer, settings.retention.days, settlement.finished)
+    return Parts(writer, directory, intake, delivery, feedback, retention, listener)
 
 
 def _rules(settings: Settings) -> Rules:

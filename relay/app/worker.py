@@ -12,8 +12,8 @@ import os
 import random
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import uvloop
 
@@ -54,7 +54,9 @@ def worker_main(
         workers.reclaim(connection)
     try:
         parts = build(settings, store, secrets, lease, log)
-        return uvloop.run(_Worker(settings, parts, lease, log).run(sockets, life_fd, ready_fd))
+        # A database server watches its own disk; ours then only holds the lock file.
+        directory = store.directory or settings.directory
+        return uvloop.run(_Worker(directory, parts, lease, log).run(sockets, life_fd, ready_fd))
     finally:
         store.dispose()
 
@@ -62,8 +64,8 @@ def worker_main(
 class _Worker:
     """The parts at work."""
 
-    def __init__(self, settings: Settings, parts: Parts, lease: Lease, log: Log) -> None:
-        self._settings = settings
+    def __init__(self, directory: Path, parts: Parts, lease: Lease, log: Log) -> None:
+        self._directory = directory
         self._parts = parts
         self._lease = lease
         self._log = log
@@ -99,6 +101,7 @@ class _Worker:
             "disk": self._watch_disk,
             "delivery": parts.delivery.run,
             "feedback": parts.feedback.run,
+            "retention": parts.retention.run,
         }
         tasks = []
         for name, run in background.items():
@@ -161,18 +164,13 @@ class _Worker:
 
     async def _watch_disk(self) -> None:
         while True:
-            free = _free_bytes(self._settings)
+            free = _free_bytes(self._directory)
             was_low, self._parts.intake.low_disk = self._parts.intake.low_disk, free < _LOW_DISK_BYTES
             if was_low != self._parts.intake.low_disk:
                 self._log("disk", level="warning", is_low=not was_low, free_bytes=free)
             await asyncio.sleep(_DISK_SECONDS)
 
 
-def _free_bytes(settings: Settings) -> int:
-    found = os.statvfs(settings.directory)
+def _free_bytes(directory: Path) -> int:
+    found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize
-
-
-def microseconds() -> int:
-    """Microseconds UTC."""
-    return time.time_ns() // 1000

@@ -8,7 +8,7 @@ notice.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,18 +44,24 @@ _INSERT_OUTBOX = insert(outbox)
 
 
 class Settlement:
-    """Settles for one worker process.  ``next_id`` makes the outbox rows' ids."""
+    """Settles for one worker process.  ``next_id`` makes the outbox rows' ids.
+
+    ``finished`` collects messages of which a recipient is done, for whoever removes their bodies.
+    """
 
     def __init__(self, writer: GroupWriter, next_id: Callable[[], int]) -> None:
         self._writer = writer
         self._next_id = next_id
+        self.finished: deque[int] = deque()
 
     def settle(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
         """Resolves when the outcomes are durable; StoreUnavailable if they are not."""
         return self._writer.submit(Job(self._run, tuple(settled)))
 
     def _run(self, connection: Connection, payloads: Sequence[Sequence[Settled]]) -> list[None]:
-        settle(connection, [one for payload in payloads for one in payload], self._next_id)
+        settled = [one for payload in payloads for one in payload]
+        settle(connection, settled, self._next_id)
+        self.finished.extend({one.message.id for one in settled if not isinstance(one.outcome, Deferred)})
         return [None] * len(payloads)
 
 

@@ -74,6 +74,11 @@ class Store:
         event.listen(engine, "connect", _prepare_postgresql)
         return engine
 
+    @property
+    def directory(self) -> Path | None:
+        """Where SQLite's file lies; None for a server."""
+        return Path(str(self.url.database)).parent if self.is_sqlite else None
+
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, durable when the block ends; StoreUnavailable if it cannot be."""

@@ -209,7 +209,6 @@ message = Table(
     Column("chunks", Integer, nullable=False),
     Column("record", Text, nullable=False),  # JSON: the decision, what was added and removed
     Column("header", LargeBinary, nullable=False),
-    Index("ix_message_received_at", "received_at"),
 )
 
 # The octets after the header block, in pieces of at most 256 KiB, as they go out.
