@@ -13,6 +13,7 @@ from relay.session.smtp import SMTPSession
 from relay.session.stream import SMTPStream
 
 _HANDSHAKE_SECONDS = 30.0
+_SETTLE_SECONDS = 0.05
 
 # aiosmtpd logs every command, logins included, on this logger.
 logging.getLogger("mail.log").setLevel(logging.WARNING)
@@ -51,11 +52,18 @@ class Listener:
 
     async def drain(self, seconds: float) -> None:
         """Let transactions end; what still runs after ``seconds`` is cut off without an answer."""
-        for session in list(self._sessions):
-            session.drain()
-        running = [session.conversation() for session in self._sessions]
-        if running:
-            await asyncio.wait(running, timeout=seconds)
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + seconds
+        # The kernel may have handed us a connection in the moment in which we stopped accepting.
+        await asyncio.sleep(_SETTLE_SECONDS)
+        told: set[SMTPStream] = set()
+        while self._sessions and loop.time() < give_up_at:
+            for session in self._sessions - told:
+                session.drain()
+            told |= self._sessions
+            running = [session.conversation() for session in self._sessions]
+            await asyncio.wait(running, timeout=give_up_at - loop.time())
+            await asyncio.sleep(0)  # connections are lost a moment after their conversation ended
         if self._sessions:
             self._handler.log("sessions cut off", level="warning", count=len(self._sessions))
         for session in list(self._sessions):

@@ -231,6 +231,7 @@ class SMTPSession(SMTPStream):
             self._say(replies.START_MAIL)
             await self._flush()
             answer = await self._take_message()
+            self._messages += 1
             self._reset()
             self._say_answer(answer)
 

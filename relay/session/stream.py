@@ -33,6 +33,7 @@ _LONGEST_COMMAND = 2048
 LONGEST_AUTH_LINE = 12_288
 _HANDSHAKE_SECONDS = 30.0
 _LEAST_BYTES_PER_SECOND = 1024
+_GRACE_SECONDS = 2.0
 # The rate of the data is looked at after so long, and then every so often.
 _WATCH_SECONDS = 30.0
 _FOREIGN_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", "TRACE", "PATCH"})
@@ -69,7 +70,8 @@ class SMTPStream(SMTP):
         self._closing = False
         self._draining = False
         self._is_waiting = False
-        self._heard_at = 0.0
+        self._came_at = self._heard_at = 0.0
+        self._messages = 0
         self._octets = 0
         self._data_began: tuple[float, int] | None = None
         self._errors = 0
@@ -97,7 +99,7 @@ class SMTPStream(SMTP):
         self._sessions.add(self)
         if self._implicit_tls:
             self._tls_version = _tls_version(transport)
-        self._heard_at = self.loop.time()
+        self._came_at = self._heard_at = self.loop.time()
         self._timeout_handle = self.loop.call_later(self._watch_seconds(), self._watch)
         self._handler_coroutine = self.loop.create_task(self._handle_client())
 
@@ -145,11 +147,22 @@ class SMTPStream(SMTP):
         self._timeout_handle = self.loop.call_later(self._watch_seconds(), self._watch)
 
     def drain(self) -> None:
-        """End after the transaction that runs, at once if there is none."""
+        """End after the transaction that runs, at once if there is none.
+
+        A client that has only just come may send its first message: a reload turns nobody away.
+        """
         self._draining = True
-        if self._is_waiting and not self._in_transaction() and self.transport is not None:
+        grace = self._came_at + _GRACE_SECONDS - self.loop.time()
+        if grace > 0 and not self._messages:
+            self.loop.call_later(grace, self.drain)
+        elif self._is_waiting and not self._in_transaction() and self.transport is not None:
             self._writer.write(self._encoded(replies.CLOSING))
             self.transport.close()
+
+    def _must_part(self) -> bool:
+        if not self._draining or self._in_transaction():
+            return False
+        return self._messages > 0 or self.loop.time() >= self._came_at + _GRACE_SECONDS
 
     def conversation(self) -> asyncio.Task[None]:
         """Ends with the session."""
@@ -233,7 +246,7 @@ class SMTPStream(SMTP):
         while not self._closing:
             line = await self._read_line()
             await self._command(line)
-            if self._draining and not self._in_transaction() and not self._closing:
+            if self._must_part() and not self._closing:
                 self._say_last(replies.CLOSING)
             elif self._errors > self._settings.max_errors and not self._closing:
                 self._say_last(replies.TOO_MANY_ERRORS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import smtplib
 import subprocess
 import threading
@@ -167,6 +168,7 @@ def test_sigterm_finishes_the_message_that_is_being_sent(lender):
 def test_reload_takes_new_settings_without_refusing_a_connection(lender):
     gateway, login, _ = lender
     file = gateway.directory / "relay.toml"
+    wait_for(lambda: " ready " in gateway.log(), 20)
     failures: list[Exception] = []
     stop = threading.Event()
 
@@ -177,19 +179,21 @@ def test_reload_takes_new_settings_without_refusing_a_connection(lender):
             except Exception as error:
                 failures.append(error)
 
-    thread = threading.Thread(target=keep_connecting)
+    thread = threading.Thread(target=keep_connecting, daemon=True)
     thread.start()
-    file.write_text(file.read_text().replace("max_recipients = 50", "max_recipients = 1"))
-    assert gateway.process is not None
-    gateway.process.send_signal(1)  # SIGHUP
-    wait_for(lambda: gateway.log().count(" ready ") >= 2, 20)
-    two = ["a@customer.example", "b@customer.example"]
-    wait_for(lambda: gateway.send(login, rcpt=two, arns=arn("owner.example"))[0] == 554, 20)
-    stop.set()
-    thread.join()
+    try:
+        file.write_text(file.read_text().replace("max_recipients = 50", "max_recipients = 1"))
+        assert gateway.process is not None
+        gateway.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: gateway.log().count(" ready ") == 2, 20, gateway.log)
+        two = ["a@customer.example", "b@customer.example"]
+        wait_for(lambda: gateway.send(login, rcpt=two, arns=arn("owner.example"))[0] == 554, 20, gateway.log)
+    finally:
+        stop.set()
+        thread.join()
     assert failures == []
     file.write_text(file.read_text().replace("max_recipients = 1", "max_recipients = many"))
-    gateway.process.send_signal(1)
+    gateway.process.send_signal(signal.SIGHUP)
     wait_for(lambda: "reload refused" in gateway.log(), 20)
     assert gateway.send(login, rcpt="a@customer.example", arns=arn("owner.example"))[0] == 250
 
