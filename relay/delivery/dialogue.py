@@ -70,7 +70,12 @@ def make_reply(code: int, lines: Sequence[str]) -> Reply:
 
 
 def _clean(text: bytes) -> str:
-    return _CONTROLS.sub("?", text.decode("utf-8", "replace").replace("\t", " "))
+    return printable(text.decode("utf-8", "replace"))
+
+
+def printable(text: str) -> str:
+    """A stranger's words in printable ASCII: they go into the store, the log and reports."""
+    return _CONTROLS.sub("?", text.replace("\t", " "))
 
 
 class Next(Enum):

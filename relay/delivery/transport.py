@@ -24,6 +24,7 @@ from relay.delivery.dialogue import (
     Transaction,
     UncleanMessage,
     make_reply,
+    printable,
     stuff,
 )
 from relay.delivery.route import Destination, TLSMode
@@ -91,7 +92,7 @@ class Connection:
         except BaseException:
             self.close()  # half a transaction is on the wire
             raise
-        self._wire.is_idle = True
+        self._wire.is_idle = not transaction.is_closing
         self._must_reset = transaction.must_reset
         if transaction.is_closing:
             self.close()
@@ -137,8 +138,14 @@ class Connection:
         self._wire.write(b".\r\n" if ends_line else b"\r\n.\r\n")
 
     def close(self) -> None:
-        """Leave without ceremony; between transactions say QUIT first."""
-        if self.is_usable and self._wire.is_idle:
+        """Between transactions say QUIT and leave; in the middle of one just drop the connection.
+
+        What is still to be written then would keep socket and message as long as the other side likes.
+        """
+        if not self._wire.is_idle:
+            self._transport.abort()
+            return
+        if self.is_usable:
             self._transport.write(b"QUIT\r\n")
         self._transport.close()
 
@@ -319,7 +326,8 @@ async def _open_with(
         raise NoConnection(_reply(error), phase, host) from error
     except (aiosmtplib.SMTPException, OSError, ssl.SSLError, ValueError) as error:
         client.close()
-        raise NoConnection(Failure(str(error) or type(error).__name__), phase, host) from error
+        failure = Failure(printable(str(error)) or type(error).__name__)
+        raise NoConnection(failure, phase, host) from error
 
 
 async def _connect_tls(client: aiosmtplib.SMTP, destination: Destination) -> None:
@@ -360,7 +368,7 @@ def _context(tls: TLSMode) -> ssl.SSLContext:
 
 
 def _reply(error: aiosmtplib.SMTPResponseException) -> Reply:
-    return make_reply(error.code, str(error.message).splitlines() or [""])
+    return make_reply(error.code, [printable(line) for line in str(error.message).splitlines()] or [""])
 
 
 def _tls_of(transport: asyncio.Transport) -> str | None:

@@ -38,6 +38,7 @@ _MOST_WAITING = 2_000
 _MOST_WAITING_BYTES = 32 * 1024 * 1024
 _DOWN_FIRST_SECONDS = 1.0
 _DOWN_MAX_SECONDS = 60.0
+_CROWDED_SECONDS = 10.0
 
 
 class QueuePort(Protocol):
@@ -68,18 +69,34 @@ class _Down:
     until: float = 0.0
     seconds: float = 0.0
     answer: NoConnection | None = None
+    _noted_at: float = 0.0
 
-    def note(self, error: NoConnection) -> None:
+    def note(self, error: NoConnection, dialled_at: float) -> None:
+        """Lanes that dialled before the last note saw the same outage, not another one."""
+        if dialled_at < self._noted_at:
+            return
+        self._noted_at = time.monotonic()
         self.seconds = min(self.seconds * 2 or _DOWN_FIRST_SECONDS, _DOWN_MAX_SECONDS)
-        self.until = time.monotonic() + self.seconds
+        self.until = self._noted_at + self.seconds
         self.answer = error
 
     def clear(self) -> None:
         self.seconds, self.answer = 0.0, None
 
     @property
-    def present(self) -> NoConnection | None:
-        return self.answer if time.monotonic() < self.until else None
+    def is_present(self) -> bool:
+        return self.answer is not None and time.monotonic() < self.until
+
+    def check(self) -> None:
+        """Raise the answer while it holds; a fresh exception, which drags no former traceback along."""
+        if self.is_present and self.answer is not None:
+            raise NoConnection(self.answer.answer, self.answer.phase, self.answer.host)
+
+
+class _TurnedAway(Exception):
+    """The next hop takes mail on other connections, and not one more; ``rest`` is what was not tried."""
+
+    rest: Consignment
 
 
 class DeliveryWorker:
@@ -99,6 +116,9 @@ class DeliveryWorker:
         self._unsettled = 0
         self._settled = asyncio.Event()
         self._down = _Down()
+        # Lanes that hold a connection, and until when no more than these are tried.
+        self._connected = 0
+        self._crowded_until = 0.0
         self._draining = False
 
     # ------------------------------------------------------------ what the others call
@@ -146,8 +166,11 @@ class DeliveryWorker:
     async def _give_back(self) -> None:
         waiting, self._waiting = list(self._waiting), deque()
         self._waiting_bytes = 0
+        await self._release(waiting)
+
+    async def _release(self, consignments: Sequence[Consignment]) -> None:
         try:
-            await self._queue.release(waiting)
+            await self._queue.release(consignments)
         except StoreUnavailable:
             pass  # our lease ends with us, and somebody takes them then
 
@@ -158,6 +181,9 @@ class DeliveryWorker:
         try:
             claimed = await self._queue.claim(_CLAIM_RECIPIENTS)
         except StoreUnavailable:
+            return False
+        if self._draining:
+            await self._release(claimed)
             return False
         for consignment in claimed:
             self.offer(consignment)
@@ -171,10 +197,16 @@ class DeliveryWorker:
             if not idle.done():
                 idle.set_result(None)
                 return
-        if len(self._lanes) < self._settings.connections and not self._draining:
+        if len(self._lanes) < self._most_lanes() and not self._draining:
             lane = asyncio.ensure_future(self._lane())
             self._lanes.add(lane)
             lane.add_done_callback(self._lane_ended)
+
+    def _most_lanes(self) -> int:
+        """As many as the settings say; fewer for a while after the next hop turned one away."""
+        return (
+            self._settings.connections if time.monotonic() >= self._crowded_until else len(self._lanes) or 1
+        )
 
     def _lane_ended(self, lane: asyncio.Task[None]) -> None:
         self._lanes.discard(lane)
@@ -184,13 +216,22 @@ class DeliveryWorker:
     async def _lane(self) -> None:
         """Deliver one after another on a connection of its own, until nothing comes for a while."""
         connection: Connection | None = None
+        is_connected = False
         try:
             while (consignment := await self._next()) is not None:
-                connection = await self._attempt(consignment, connection)
+                try:
+                    connection = await self._attempt(consignment, connection)
+                except _TurnedAway as error:
+                    self._waiting.appendleft(error.rest)
+                    self._waiting_bytes += sum(map(len, consignment.message.body or ()))
+                    return
+                self._connected += (connection is not None) - is_connected
+                is_connected = connection is not None
                 if self._unsettled >= _MOST_UNSETTLED:
                     self._settled.clear()
                     await self._settled.wait()
         finally:
+            self._connected -= is_connected
             if connection is not None:
                 connection.close()
 
@@ -218,6 +259,9 @@ class DeliveryWorker:
                 connection = await self._ready(connection)
                 ended = await self._transact(consignment.message, part, connection)
                 host, tls = connection.host, connection.tls
+            except _TurnedAway as error:
+                error.rest = replace(consignment, recipients=recipients[start:])
+                raise
             except NoConnection as error:
                 connection = None
                 ended, host, tls = [Ended(error.answer, error.phase)] * len(part), error.host, None
@@ -237,13 +281,15 @@ class DeliveryWorker:
             if connection.is_usable and connection.sent < self._settings.messages_per_connection:
                 return connection
             connection.close()
-        known = self._down.present
-        if known is not None:
-            raise known
+        self._down.check()
+        dialled_at = time.monotonic()
         try:
             opened = await dial(self._settings.destination, self._settings.hostname, self._settings.limits)
         except NoConnection as error:
-            self._down.note(error)
+            if self._connected:
+                self._crowded_until = time.monotonic() + _CROWDED_SECONDS
+                raise _TurnedAway from error
+            self._down.note(error, dialled_at)
             raise
         self._down.clear()
         return opened

@@ -138,7 +138,8 @@ def _block(one: FailedRecipient, retry_until: int | None) -> Message:
 def _original(header: bytes) -> Message:
     part = Message(policy=_POLICY)
     part["Content-Type"] = "text/rfc822-headers; charset=us-ascii"
-    part.set_payload(header.decode("ascii", "replace").replace("\r\n", "\n"))
+    text = header.decode("ascii", "replace").replace("\ufffd", "?")
+    part.set_payload(text.replace("\r\n", "\n"))
     return part
 
 
@@ -157,12 +158,17 @@ def _date(microseconds: int) -> str:
     return format_datetime(datetime.fromtimestamp(microseconds // 1_000_000, UTC))
 
 
+def _transient(enhanced: object) -> str:
+    """RFC 3464 section 2.3.4: a delay has a status of class 4, whatever the next hop called it."""
+    return "4" + str(enhanced or "4.0.0")[1:]
+
+
 def failed_recipients(notice: Sequence[dict[str, object]]) -> tuple[FailedRecipient, ...]:
     """What the settlement wrote down for whoever tells (``relay.queue.settlement``)."""
     return tuple(
         FailedRecipient(
             address=str(one["address"]),
-            status=str(one["status"] or one["enhanced"] or "4.0.0"),
+            status=str(one["status"] or _transient(one["enhanced"])),
             code=one["code"] if isinstance(one["code"], int) else None,
             text=" ".join(str(part) for part in (one["enhanced"], one["text"]) if part),
             host=str(one["host"]),

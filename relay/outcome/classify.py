@@ -62,7 +62,7 @@ def _kind(reply: Reply, phase: Phase) -> Kind:
         return Kind.TEMPORARY
     if reply.enhanced is not None and reply.enhanced.startswith("4."):
         return Kind.TEMPORARY
-    if reply.code == 552 and phase is Phase.RCPT and reply.enhanced not in ("5.3.4", "5.2.3"):
+    if reply.code == 552 and phase in (Phase.RCPT, Phase.DOT) and reply.enhanced not in ("5.3.4", "5.2.3"):
         return Kind.TEMPORARY
     return Kind.PERMANENT
 

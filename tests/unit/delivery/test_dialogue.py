@@ -82,6 +82,9 @@ def test_reply_is_read(octets: bytes, reply: Reply) -> None:
         pytest.param(b"2500 Ok\r\n", id="four-digits"),
         pytest.param(b"150 Ok\r\n", id="class-one"),
         pytest.param(b"650 Ok\r\n", id="class-six"),
+        pytest.param(b"999 Ok\r\n", id="class-nine"),
+        pytest.param(b"250:Ok\r\n", id="colon"),
+        pytest.param(b"\x00\r\n", id="nul"),
         pytest.param(b" 250 Ok\r\n", id="blank-before"),
         pytest.param(b"250_Ok\r\n", id="no-separator"),
         pytest.param("２５０ Ok\r\n".encode(), id="wide-digits"),
@@ -127,16 +130,17 @@ def test_replies_may_be_split_anywhere(cuts: list[int]) -> None:
 
 def test_unfinished_reply_waits_for_its_rest() -> None:
     reader = ReplyReader()
-    assert reader.feed(b"250-one\r\n250 tw") == []
-    assert reader.feed(b"o\r\n250") == [Reply(250, None, "one two")]
-    assert reader.feed(b" more\r\n") == [Reply(250, None, "more")]
+    assert list(reader.feed(b"250-one\r\n250 tw")) == []
+    assert list(reader.feed(b"o\r\n250")) == [Reply(250, None, "one two")]
+    assert list(reader.feed(b" more\r\n")) == [Reply(250, None, "more")]
 
 
 def replies_before_garbage(*pieces: bytes) -> list[Reply]:
     reader, found = ReplyReader(), []
     with pytest.raises(NotSMTP):
         for piece in (*pieces, b""):
-            found += reader.feed(piece)
+            for reply in reader.feed(piece):
+                found.append(reply)
     return found
 
 
@@ -158,8 +162,8 @@ def test_no_octets_do_more_than_end_the_session(octets: bytes, cuts: list[int]) 
                 assert 200 <= reply.code < 600
                 assert reply.text.isascii()
                 assert reply.text == "" or reply.text.isprintable()
-    except NotSMTP as error:
-        assert str(error).isprintable()
+    except NotSMTP:
+        pass
 
 
 def test_enhanced_code_is_that_of_the_last_line_which_has_one() -> None:
@@ -384,13 +388,22 @@ def test_broken_connection_ends_it_in_the_phase_that_waited(
 
 
 @OFFERS
+def test_broken_connection_leaves_answers_as_they_are(offer: Offer) -> None:
+    talk = Talk(A, B, offer=offer).hear(OK, NO_USER)
+    talk.transaction.fail(Failure("lost"))
+    assert talk.results == [Ended(NO_USER, Phase.RCPT), Ended(Failure("lost"), Phase.RCPT)]
+
+
+@OFFERS
 def test_reply_after_the_end_is_not_smtp(offer: Offer) -> None:
     talk = Talk(offer=offer).hear(OK, OK, GO_ON, OK)
     with pytest.raises(NotSMTP, match="a reply to nothing: 250 Ok"):
         talk.hear(OK)
 
 
-@pytest.mark.parametrize("address", ["a@x.example\r\nRSET", "a@x.example\n", "a\r@x.example"])
+@pytest.mark.parametrize(
+    "address", ["a@x.example>\r\nRCPT TO:<b@x.example", "a@x.example\n", "a\r@x.example"]
+)
 def test_address_with_a_line_end_is_never_written(address: str) -> None:
     with pytest.raises(AssertionError):
         Talk(address, offer=PIPELINING)
@@ -430,6 +443,7 @@ def test_every_recipient_has_an_answer_at_the_end_and_2yz_only_to_the_dot(
         pytest.param(b"Hello.\r\n", b"Hello.\r\n", id="no-dot-at-a-start"),
         pytest.param(b".\r\n", b"..\r\n", id="lone-dot"),
         pytest.param(b".hidden\r\n", b"..hidden\r\n", id="first-line"),
+        pytest.param(b"\r\n.\r\n", b"\r\n..\r\n", id="after-an-empty-line"),
         pytest.param(b"a\r\n.\r\nb\r\n", b"a\r\n..\r\nb\r\n", id="end-of-data-inside"),
         pytest.param(b"a\r\n..\r\n", b"a\r\n...\r\n", id="two-dots"),
         pytest.param(b".\r\n.\r\n.\r\n", b"..\r\n..\r\n..\r\n", id="every-line"),

@@ -112,6 +112,7 @@ def test_report_is_a_multipart_report_of_three_parts() -> None:
 
 def test_report_comes_from_the_daemon_to_the_return_path() -> None:
     message = parsed(REPORT)
+    assert message["Date"] == "Mon, 23 Nov 2026 10:00:06 +0000"
     assert message["From"] == "Mail Delivery System <MAILER-DAEMON@relay.example>"
     assert message["To"] == "bounces@owner.example"
     assert message["Subject"] == "Delivery Status Notification (Failure)"
@@ -313,6 +314,11 @@ def test_notice_without_a_reply_has_no_code() -> None:
         [note(code=None, enhanced=None, text="timed out", status="4.4.2", expired=True)]
     )
     assert (one.code, one.text, one.status, one.expired) == (None, "timed out", "4.4.2", True)
+
+
+def test_notice_of_a_delay_is_read_as_it_was_written() -> None:
+    [one] = failed_recipients([note(status=None, code=451, enhanced="4.2.0", text="later", attempts=2)])
+    assert (one.status, one.code, one.text, one.attempts) == ("4.2.0", 451, "4.2.0 later", 2)
 
 
 @pytest.mark.parametrize(

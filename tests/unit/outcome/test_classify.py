@@ -19,11 +19,12 @@ def kind(code: int, phase: Phase, enhanced: str | None = None) -> Kind:
 
 @pytest.mark.parametrize("phase", Phase)
 def test_no_reply_is_temporary_in_every_phase(phase: Phase) -> None:
-    assert classify(Failure("timed out"), phase).kind is Kind.TEMPORARY
+    status = "4.4.3" if phase is Phase.ROUTE else "4.4.2"
+    assert classify(Failure("timed out"), phase) == Verdict(Kind.TEMPORARY, status)
 
 
 @pytest.mark.parametrize("phase", Phase)
-@pytest.mark.parametrize("enhanced", [None, "4.3.2", "5.3.2"])
+@pytest.mark.parametrize("enhanced", [None, "4.3.2", "5.7.1"])
 def test_421_is_temporary_in_every_phase(phase: Phase, enhanced: str | None) -> None:
     assert kind(421, phase, enhanced) is Kind.TEMPORARY
 
@@ -59,7 +60,7 @@ def test_452_is_temporary(phase: Phase) -> None:
 
 
 @pytest.mark.parametrize("phase", ABOUT_THE_MAIL)
-@pytest.mark.parametrize("code", [500, 501, 503, 550, 551, 553, 554, 571])
+@pytest.mark.parametrize("code", [500, 501, 503, 550, 551, 553, 554, 571, 599])
 def test_5yz_about_the_mail_is_permanent(phase: Phase, code: int) -> None:
     assert kind(code, phase) is Kind.PERMANENT
     assert kind(code, phase, "5.1.1") is Kind.PERMANENT
@@ -122,7 +123,9 @@ def test_a_surprise_defers(code: int, phase: Phase) -> None:
         pytest.param(Reply(554, None, "no"), Phase.DOT, "5.6.0", id="554-of-a-message"),
         pytest.param(Reply(550, None, "no"), Phase.DOT, "5.0.0", id="550-of-a-message"),
         pytest.param(Reply(451, None, "no"), Phase.DATA, "4.0.0", id="none-temporary"),
+        pytest.param(Reply(550, None, "no"), Phase.DATA, "5.0.0", id="550-of-the-data-command"),
         pytest.param(Reply(550, "5.1", "no"), Phase.MAIL, "5.0.0", id="broken-enhanced-code"),
+        pytest.param(Reply(550, "9.9.9", "no"), Phase.RCPT, "5.1.1", id="enhanced-code-of-no-class"),
         pytest.param(Failure("no route"), Phase.ROUTE, "4.4.3", id="no-route"),
         pytest.param(Failure("refused"), Phase.CONNECT, "4.4.2", id="no-connection"),
         pytest.param(Failure("timed out"), Phase.DOT, "4.4.2", id="no-answer"),
