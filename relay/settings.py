@@ -259,16 +259,23 @@ def load(file: Path) -> Settings:
 def _stray_variables() -> Iterator[str]:
     sections = {f"RELAY_{name.upper()}" for name in Settings.model_fields if name != "directory"}
     for name in sorted(os.environ):
-        if name.startswith("RELAY_") and name not in _NOT_SETTINGS:
-            section, _, key = name.partition("__")
+        if name.upper().startswith("RELAY_") and name.upper() not in _NOT_SETTINGS:
+            section, _, key = name.upper().partition("__")
             if section not in sections or not key:
                 yield f"environment: {name}: no such setting; the form is RELAY_SMTP__LISTEN"
 
 
+def _variable(name: str) -> str | None:
+    """The variable that sets a key, or a part of it, whatever its letter case."""
+    return next(
+        (one for one in os.environ if one.upper() == name or one.upper().startswith(f"{name}__")), None
+    )
+
+
 def _problem(file: Path, detail: Any) -> str:
     section, *keys = (str(part) for part in detail["loc"])
-    variable = f"RELAY_{section}__{keys[0]}".upper() if keys else ""
-    source = f"environment: {variable}" if variable in os.environ else f"{file}: [{section}] {'.'.join(keys)}"
+    variable = _variable(f"RELAY_{section}__{keys[0]}".upper()) if keys else None
+    source = f"environment: {variable}" if variable else f"{file}: [{section}] {'.'.join(keys)}"
     text = (
         "unknown key" if detail["type"] == "extra_forbidden" else detail["msg"].removeprefix("Value error, ")
     )

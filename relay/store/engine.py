@@ -16,6 +16,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,8 @@ _PAGE_BYTES = 16_384
 _CHECKPOINT_BYTES = 32 * 1024 * 1024
 _BUSY_MILLISECONDS = 5_000
 _CONNECT_SECONDS = 5
+# A tenth of a transaction: long enough to cost nothing, short enough to take turns.
+_LOCK_SECONDS = 0.0002
 
 
 class StoreUnavailable(Exception):
@@ -99,7 +102,7 @@ class Store:
             if os.stat(f"{self.url.database}-wal").st_size < _CHECKPOINT_BYTES:
                 return
             with _translated(), self._lock or _no_lock(), self._reader.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)").fetchall()
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def dispose(self) -> None:
         """Close every connection."""
@@ -122,10 +125,24 @@ class _FileLock:
         try:
             if self._fd is None:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            self._acquire(self._fd)
         except BaseException:
             self._thread.release()
             raise
+
+    @staticmethod
+    def _acquire(fd: int) -> None:
+        """Ask again and again, briefly apart: a blocking call could be held up for ever by a hung process."""
+        give_up_at = time.monotonic() + _BUSY_MILLISECONDS / 1000
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= give_up_at:
+                    raise
+                time.sleep(_LOCK_SECONDS)
+            else:
+                return
 
     def __exit__(self, *_: object) -> None:
         assert self._fd is not None

@@ -51,12 +51,12 @@ class Secrets:
     def open(self, sealed: bytes, place: str) -> bytes:
         """Decrypt what was sealed for ``place``; KeyFileError if no key of the file opens it."""
         key_id, _, rest = bytes(sealed).partition(b"\0")
-        cipher = self._ciphers.get(key_id.decode("ascii", "replace"))
+        cipher = self._ciphers.get(key_id.decode("utf-8", "replace"))
         if cipher is None:
             raise KeyFileError(f"the key file has no key {key_id.decode('ascii', 'replace')!r}")
         try:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], place.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise KeyFileError(f"the key file does not open {place}: it is not this store's") from None
 
 
@@ -79,9 +79,12 @@ def load_key_file(path: Path) -> Secrets:
         raise KeyFileError(f"{path}: no such key file; restore it from your copy") from None
     except PermissionError:
         raise KeyFileError(f"{path}: not readable by this user") from None
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise KeyFileError(f"{path}: not a key file") from None
-    if current not in keys or any(len(key) != _KEY_BYTES for key in keys.values()):
+    is_known = isinstance(current, str) and current in keys
+    if not is_known or any(len(key) != _KEY_BYTES for key in keys.values()):
         raise KeyFileError(f"{path}: not a key file")
     if path.stat().st_mode & 0o077:
         raise KeyFileError(f"{path}: others may read it; run: chmod 600 {path}")

@@ -70,7 +70,10 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 async def listening(serve: Serve) -> AsyncIterator[int]:
     """A server on the loopback interface for what no scripted reply can say; its port."""
 
+    sessions = set()  # the loop itself holds its tasks only weakly
+
     async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sessions.add(asyncio.current_task())
         try:
             await serve(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
