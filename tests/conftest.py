@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from relay.settings import example
 from relay.store.engine import Store
 from relay.store.secrets import Secrets, create_key_file, load_key_file
 from tests.support.stores import ENGINES, PostgreSQL, SQLiteFiles, server_directory
@@ -21,16 +23,24 @@ def sqlite_files(tmp_path_factory: pytest.TempPathFactory) -> SQLiteFiles:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
     directory = server_directory()
-    server = PostgreSQL(directory)
-    yield server
-    server.stop()
-    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        server = PostgreSQL(directory)
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(params=ENGINES)
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def engine(request: pytest.FixtureRequest) -> str:
+    """The test runs once on each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty, migrated store; the test runs once on each engine."""
-    if request.param == "sqlite":
+    if engine == "sqlite":
         yield request.getfixturevalue("sqlite_files").url(tmp_path)
         return
     with request.getfixturevalue("postgresql").database() as url:
@@ -43,6 +53,26 @@ def store(store_url: str) -> Iterator[Store]:
     one = Store(store_url)
     yield one
     one.dispose()
+
+
+@pytest.fixture
+def bare_store(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store without a table; the test runs once on each engine."""
+    with ExitStack() as stack:
+        url = f"sqlite:///{tmp_path}/bare.db"
+        if engine == "postgresql":
+            url = stack.enter_context(request.getfixturevalue("postgresql").database(empty=True))
+        one = Store(url)
+        stack.callback(one.dispose)
+        yield one
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path) -> Path:
+    """A settings file with every key at its default, alone in its directory but for the test's own files."""
+    file = tmp_path / "relay.toml"
+    file.write_text(example())
+    return file
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ WAL-reset defect).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,8 +31,6 @@ _PAGE_BYTES = 16_384
 _CHECKPOINT_BYTES = 32 * 1024 * 1024
 _BUSY_MILLISECONDS = 5_000
 _CONNECT_SECONDS = 5
-# A tenth of a transaction: long enough to cost nothing, short enough to take turns.
-_LOCK_SECONDS = 0.0002
 
 
 class StoreUnavailable(Exception):
@@ -130,19 +128,20 @@ class _FileLock:
             self._thread.release()
             raise
 
-    @staticmethod
-    def _acquire(fd: int) -> None:
-        """Ask again and again, briefly apart: a blocking call could be held up for ever by a hung process."""
-        give_up_at = time.monotonic() + _BUSY_MILLISECONDS / 1000
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= give_up_at:
-                    raise
-                time.sleep(_LOCK_SECONDS)
-            else:
-                return
+    def _acquire(self, fd: int) -> None:
+        """Wait in turn, but not for ever: a process that hangs with the lock must not hang us.
+
+        The kernel's queue takes turns, which asking again and again does not; a thread stands in it for us.
+        """
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pass
+        turn = _Turn(fd)
+        if not turn.came.wait(_BUSY_MILLISECONDS / 1000) and not turn.give_up():
+            self._fd = None  # the thread still stands in the queue with that one, and closes it
+            raise BlockingIOError(errno.EWOULDBLOCK, f"another process holds {self._path}")
 
     def __exit__(self, *_: object) -> None:
         assert self._fd is not None
@@ -153,6 +152,31 @@ class _FileLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+class _Turn:
+    """A place in the queue for the lock.  ``came`` is set when it is ours."""
+
+    def __init__(self, fd: int) -> None:
+        self.came = threading.Event()
+        self._fd = fd
+        self._guard = threading.Lock()
+        self._is_given_up = False
+        threading.Thread(target=self._stand, daemon=True).start()
+
+    def _stand(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        with self._guard:
+            if self._is_given_up:
+                os.close(self._fd)  # which lets the lock go
+            else:
+                self.came.set()
+
+    def give_up(self) -> bool:
+        """Leave the queue; True if the turn came in that very moment."""
+        with self._guard:
+            self._is_given_up = not self.came.is_set()
+            return not self._is_given_up
 
 
 @contextmanager

