@@ -15,15 +15,24 @@ from relay.store.engine import Store, StoreError
 # The newest revision in ``migrations/versions``; a test holds the two together.
 REVISION = "0001"
 
+# Any constant will do, as long as nobody else takes the same advisory lock in this database.
+_MIGRATION_LOCK = 0x6D696772617465
+
 
 def migrate(store: Store) -> tuple[str | None, str]:
-    """Apply what is missing in one transaction; gives the revision before and after."""
+    """Apply what is missing in one transaction; gives the revision before and after.
+
+    Nodes that migrate one store at once take turns: the second finds it done.
+    """
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with store.write() as connection:
+        if not store.is_sqlite:  # SQLite has one writer anyway, and no limit
+            connection.execute(text("SET LOCAL statement_timeout = 0"))  # an index on a large table is slow
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         before = revision(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -60,8 +60,36 @@ def _verdicts() -> Iterator[Case]:
     lists = [compile_policy(_list_document(one), str(one)) for one in range(_POLICIES)]
     for recipients in (1, 5, 50):
         yield f"verdict of long lists, {recipients} recipients", _verdict(lists, recipients)
+    for name, everyone_is_caller in (("one delegate a statement", False), ("one address a statement", True)):
+        lending = [compile_policy(_lending(n, everyone_is_caller), str(n)) for n in range(_POLICIES)]
+        for recipients in (1, 5, 50):
+            yield f"verdict of {name}, {recipients} recipients", _verdict(lending, recipients)
     yield from _callers(policies)
     yield from _explanations(policies)
+
+
+def _lending(number: int, everyone_is_caller: bool) -> str:
+    """What owners write: each statement lends an address to a delegate, for recipients of some domains."""
+    statements: list[dict[str, Any]] = []
+    while True:
+        is_last = number == _POLICIES - 1 and not statements
+        name = "news+2024" if is_last else f"address{number}-{len(statements)}"
+        delegate = len(statements) if not everyone_is_caller and not is_last else 0
+        one = _statement(
+            "Allow",
+            {
+                "StringEquals": {"ses:FromAddress": f"{name}@owner.example"},
+                "StringLike": {"ses:FeedbackAddress": "bounces*@owner.example"},
+                "ForAllValues:StringLike": {"ses:Recipients": ["*@recipient.example", "*@last.example"]},
+            },
+        )
+        one["Principal"] = {
+            "AWS": _CALLER.arn if not delegate else f"arn:aws:iam::222222222222:user/d{delegate}"
+        }
+        text = json.dumps({"Version": "2012-10-17", "Statement": [*statements, one]}, indent=1)
+        if len(text) > _POLICY_OCTETS:
+            return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=1)
+        statements.append(one)
 
 
 def _verdict(policies: list[Policy], recipients: int) -> Callable[[], object]:

@@ -91,6 +91,11 @@ class PostgreSQL:
         finally:
             self._administer(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def rename(self, before: str, after: str) -> None:
+        """Take a database away, or bring it back; its sessions end."""
+        self._administer(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{before}'")
+        self._administer(f"ALTER DATABASE {before} RENAME TO {after}")
+
     def stop(self) -> None:
         self._administer(f"DROP DATABASE IF EXISTS {self._template} WITH (FORCE)")
         if self._own is not None:

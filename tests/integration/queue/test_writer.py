@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.exc import DBAPIError
 
 from relay.queue.writer import GroupWriter, Job, alone
 from relay.store.engine import Store, StoreUnavailable
@@ -66,6 +67,16 @@ async def test_job_that_breaks_harms_no_other(store: Store, writer: GroupWriter)
 
     good, bad = writer.submit(job("good", waits=False)), writer.submit(alone(broken))
     with pytest.raises(ValueError, match="broken"):
+        await bad
+    assert await good == 1
+    assert names(store) == {"good"}
+
+
+async def test_wrong_statement_fails_alone(store: Store, writer: GroupWriter):
+    """It is no trouble of the store's: told as such it would be tried again and again, and take others along."""
+    good = writer.submit(job("good", waits=False))
+    bad = writer.submit(alone(lambda connection: connection.execute(text("SELECT * FROM no_such"))))
+    with pytest.raises(DBAPIError):
         await bad
     assert await good == 1
     assert names(store) == {"good"}

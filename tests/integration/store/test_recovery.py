@@ -154,17 +154,19 @@ class TestSQLite:
             one.checkpoint_if_large()
         assert len(seen) <= grown + 1
 
-    def test_checkpoint_waits_for_no_reader_for_ever(
-        self, one: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_checkpoint_waits_for_no_reader(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It holds the lock file: while it waits for a reader, no process writes, after every batch anew."""
         monkeypatch.setattr("relay.store.engine._CHECKPOINT_BYTES", 1)
-        put(one, "x")
-        with one.read() as connection:
+        monkeypatch.setattr("relay.store.engine._BUSY_MILLISECONDS", 60_000)
+        store = Store(f"sqlite:///{file}")
+        put(store, "x")
+        with store.read() as connection:
             connection.execute(text("SELECT * FROM meta")).all()
-            put(one, "y")
-            raised(one.checkpoint_if_large)
-        put(one, "z")
-        assert names(one) == ["x", "y", "z"]
+            put(store, "y")
+            assert raised(store.checkpoint_if_large) is None
+        put(store, "z")
+        assert names(store) == ["x", "y", "z"]
+        store.dispose()
 
 
 def _write_body(store: Store, message_id: int, data: bytes) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, event, inspect, text
 from relay.store import schema
 from relay.store.engine import Store, StoreError
 from relay.store.tables import metadata
+from tests.support.stores import PostgreSQL
 
 SECONDS = 60.0
 
@@ -142,22 +143,30 @@ def _migrate(url: str, start: Any, answers: Any) -> None:
     answers.put(before)
 
 
-def test_migration_may_take_as_long_as_it_takes(bare_store: Store) -> None:
+def test_migration_may_take_as_long_as_it_takes(postgresql: PostgreSQL) -> None:
     """An index on a large table is no statement that hangs."""
-    if bare_store.is_sqlite:
-        pytest.skip("SQLite has no limit to lift")
-    found = []
+    limits = []
 
-    def limit(connection: Connection) -> None:
+    def note(connection: Connection) -> None:
         cursor = connection.connection.cursor()
         cursor.execute("SHOW statement_timeout")
-        found.append(cursor.fetchone()[0])
+        limits.append(cursor.fetchone()[0])
 
-    with at_the_last_statement(bare_store, limit):
-        schema.migrate(bare_store)
-    assert found == ["0"]
-    with bare_store.write() as connection:
-        assert connection.execute(text("SHOW statement_timeout")).scalar() == "30s"
+    with postgresql.database(empty=True) as url, closing_store(url) as store:
+        with at_the_last_statement(store, note):
+            schema.migrate(store)
+        assert limits == ["0"]
+        with store.write() as connection:
+            assert connection.execute(text("SHOW statement_timeout")).scalar() == "30s"
+
+
+@contextmanager
+def closing_store(url: str) -> Iterator[Store]:
+    store = Store(url)
+    try:
+        yield store
+    finally:
+        store.dispose()
 
 
 # ---------------------------------------------------------------- two ways to one schema
@@ -187,22 +196,18 @@ def test_comparison_would_notice_every_kind_of_difference(store: Store) -> None:
         before = after
 
 
-def test_bodies_are_stored_uncompressed_on_postgresql(store: Store) -> None:
+def test_bodies_are_stored_uncompressed_on_postgresql(postgresql: PostgreSQL) -> None:
     """The one thing that the tables do not say."""
-    if store.is_sqlite:
-        pytest.skip("SQLite compresses nothing")
-    with store.read() as connection:
-        rows = connection.execute(
-            text("SELECT attrelid::regclass || '.' || attname FROM pg_attribute WHERE attstorage = 'e'")
-        ).scalars()
-        assert set(rows) >= {"body_chunk.data", "message.header"}
+    query = "SELECT attrelid::regclass || '.' || attname FROM pg_attribute WHERE attstorage = 'e'"
+    with postgresql.database() as url, closing_store(url) as store, store.read() as connection:
+        assert set(connection.execute(text(query)).scalars()) >= {"body_chunk.data", "message.header"}
 
 
 def described(store: Store) -> dict[str, Any]:
     """Everything that the engine itself says of the schema, whatever order it was written in."""
     with store.read() as connection:
-        found = _sqlite(connection) if store.is_sqlite else _postgresql(connection)
-    return {name: what for name, what in found if "alembic_version" not in name}
+        found = dict(_sqlite(connection) if store.is_sqlite else _postgresql(connection))
+    return {name: what for name, what in found.items() if "alembic_version" not in name}
 
 
 def _sqlite(connection: Connection) -> Iterator[tuple[str, Any]]:
