@@ -16,7 +16,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -64,8 +73,8 @@ def _listen_address(text: str) -> str:
 
 
 def _smarthost(text: str) -> str:
-    if text:
-        parse_endpoint(text)
+    if text and parse_endpoint(text)[1] == 0:
+        raise ValueError(f"{text!r}: port 0 cannot be connected to")
     return text
 
 
@@ -88,6 +97,14 @@ HostName = Annotated[str, AfterValidator(_host_name)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number_is_no_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field is not None and field.annotation is int:
+            raise ValueError("a number is expected")  # else true would be read as 1
+        return value
 
 
 class RelaySection(_Section):

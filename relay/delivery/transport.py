@@ -8,6 +8,7 @@ command at a time and does not give the final reply.  Every wait has its time li
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -258,55 +259,81 @@ async def dial(destination: Destination, hostname: str, limits: TimeLimits) -> C
     failed: NoConnection | None = None
     for family, address in await _addresses(destination):
         try:
-            return await _open(destination, address, family, hostname, limits)
+            return await _open(_Peer(destination, family, address, hostname, limits))
         except NoConnection as error:
             failed = error
     assert failed is not None
     raise failed
 
 
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """One address of the next hop, and how we present ourselves to it."""
+
+    destination: Destination
+    family: int
+    address: Any
+    hostname: str
+    limits: TimeLimits
+
+    @property
+    def shown(self) -> str:
+        return f"{self.destination.host}[{self.address[0]}]:{self.destination.port}"
+
+
 async def _addresses(destination: Destination) -> list[tuple[int, Any]]:
     """By the system's resolver: a smart host may stand in /etc/hosts."""
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(destination.host, destination.port, type=1)  # SOCK_STREAM
+        found = await loop.getaddrinfo(destination.host, destination.port, type=socket.SOCK_STREAM)
     except OSError as error:
         failure = Failure(f"{destination.host} cannot be resolved: {error.strerror}")
         raise NoConnection(failure, Phase.ROUTE, destination.host) from error
     return [(family, address) for family, _, _, _, address in found]
 
 
-async def _open(
-    destination: Destination, address: Any, family: int, hostname: str, limits: TimeLimits
-) -> Connection:
-    host = f"{destination.host}[{address[0]}]:{destination.port}"
+async def _open(peer: _Peer) -> Connection:
     try:
-        return await _open_with(destination, address[0], host, hostname, limits, destination.tls)
+        return await _open_with(peer, peer.destination.tls)
     except NoConnection as error:
-        if error.phase is not Phase.TLS or not destination.may_be_plaintext:
+        if error.phase is not Phase.TLS or not peer.destination.may_be_plaintext:
             raise
-    return await _open_with(destination, address[0], host, hostname, limits, TLSMode.NONE)
+    return await _open_with(peer, TLSMode.NONE)
 
 
-async def _open_with(
-    destination: Destination, address: str, host: str, hostname: str, limits: TimeLimits, tls: TLSMode
-) -> Connection:
+async def _connected_socket(peer: _Peer) -> socket.socket:
+    """A TCP connection to the very address: another of its name may be the one that is down."""
+    sock = socket.socket(peer.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        async with asyncio.timeout(peer.limits.connect):
+            await asyncio.get_running_loop().sock_connect(sock, peer.address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _open_with(peer: _Peer, tls: TLSMode) -> Connection:
+    destination, limits, host = peer.destination, peer.limits, peer.shown
+    try:
+        sock = await _connected_socket(peer)
+    except OSError as error:  # TimeoutError is one
+        failure = Failure(error.strerror or "timed out connecting")
+        raise NoConnection(failure, Phase.CONNECT, host) from error
     client = aiosmtplib.SMTP(
-        hostname=address,
-        port=destination.port,
-        local_hostname=hostname,
+        hostname=destination.host,  # the name to check, not the address we dialled
+        port=None,
+        sock=sock,
+        local_hostname=peer.hostname,
         timeout=limits.connect,
         start_tls=False,
-        use_tls=False,
+        use_tls=destination.implicit_tls,
         tls_context=_context(tls),
     )
-    phase = Phase.CONNECT
+    phase = Phase.TLS if destination.implicit_tls else Phase.CONNECT
     try:
-        if destination.implicit_tls:
-            phase = Phase.TLS
-            await _connect_tls(client, destination)
-        else:
-            await client.connect()
+        await client.connect()
         phase = Phase.EHLO
         await client.ehlo()
         if tls is not TLSMode.NONE and not destination.implicit_tls:
@@ -328,13 +355,6 @@ async def _open_with(
         client.close()
         failure = Failure(printable(str(error)) or type(error).__name__)
         raise NoConnection(failure, phase, host) from error
-
-
-async def _connect_tls(client: aiosmtplib.SMTP, destination: Destination) -> None:
-    """TLS from the first octet; the name to check is the host's, not the address we dial."""
-    client.hostname = destination.host
-    client.use_tls = True
-    await client.connect()
 
 
 async def _start_tls(client: aiosmtplib.SMTP, destination: Destination) -> None:

@@ -129,3 +129,14 @@ def test_endpoints(text, expected):
 def test_what_is_no_endpoint(text):
     with pytest.raises(ValueError, match="address:port"):
         parse_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[smtp]\nmax_recipients = true\n", "[smtp] max_recipients: a number is expected"),
+        ('[delivery]\nsmarthost = "mail.example.com:0"\n', "port 0 cannot be connected to"),
+    ],
+)
+def test_value_that_only_looks_right_is_refused(write, text, problem):
+    assert problem in problems(write(text))

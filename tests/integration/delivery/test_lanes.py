@@ -222,6 +222,83 @@ async def test_lane_that_is_turned_away_leaves_the_mail_to_those_that_are_not():
         assert hop.kinds()[Delivered] >= 41 - seen["turned away"] - 3, hop.kinds()
 
 
+@dataclass
+class OneAtATime:
+    """A next hop that takes one connection; what it says to the final dot, and to a second, waits."""
+
+    may_take: asyncio.Event = field(default_factory=asyncio.Event)
+    may_refuse: asyncio.Event = field(default_factory=asyncio.Event)
+    has_message: asyncio.Event = field(default_factory=asyncio.Event)
+    has_second: asyncio.Event = field(default_factory=asyncio.Event)
+    sessions: int = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[int]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.sessions += 1
+        try:
+            if self.sessions > 1:
+                self.has_second.set()
+                await self.may_refuse.wait()
+                writer.write(b"421 4.7.0 one connection is enough\r\n")
+                return
+            writer.write(b"220 peer\r\n")
+            in_data = False
+            while line := await reader.readline():
+                if in_data and line != b".\r\n":
+                    continue
+                if in_data:
+                    self.has_message.set()
+                    await self.may_take.wait()
+                in_data = line == b"DATA\r\n"
+                writer.write(b"354 Go\r\n" if in_data else b"250 Ok\r\n")
+        finally:
+            writer.close()
+
+
+async def test_connection_with_its_first_message_under_way_is_a_connection():
+    """Who is turned away while it is in use is turned away by a next hop that can be reached."""
+    peer = OneAtATime()
+    async with peer.running() as port, delivering(port, connections=2) as hop:
+        hop.offer("a@x.example")
+        await asyncio.wait_for(peer.has_message.wait(), SECONDS)
+        hop.offer("b@x.example")
+        await asyncio.wait_for(peer.has_second.wait(), SECONDS)
+        peer.may_refuse.set()
+        await until(lambda: len(hop.worker._lanes) == 1 or bool(hop.queue.settled))
+        peer.may_take.set()
+        await hop.settled(2)
+        assert hop.kinds() == {Delivered: 2}
+
+
+async def test_what_a_lane_is_turned_away_with_while_we_stop_is_given_back():
+    peer = OneAtATime()
+    async with peer.running() as port, delivering(port, connections=2) as hop:
+        peer.may_take.set()
+        hop.offer("a@x.example")
+        await hop.settled(1)
+        peer.may_take.clear()
+        peer.has_message.clear()
+        hop.offer("b@x.example")
+        await asyncio.wait_for(peer.has_message.wait(), SECONDS)
+        hop.offer("c@x.example")
+        await asyncio.wait_for(peer.has_second.wait(), SECONDS)
+        draining = asyncio.ensure_future(hop.worker.drain(SECONDS))
+        await until(lambda: not hop.worker.has_room())
+        peer.may_refuse.set()
+        await until(lambda: len(hop.worker._lanes) == 1)
+        peer.may_take.set()
+        await draining
+        assert hop.kinds() == {Delivered: 2}
+        assert [one.recipients[0].address for one in hop.queue.released] == ["c@x.example"]
+
+
 async def test_next_hop_that_is_down_is_dialled_once_for_all_that_waits():
     down = ScriptedPeer(replies={"BANNER": "554 go away"})
     async with down.running() as peer, delivering(peer.port, connections=1) as hop:
