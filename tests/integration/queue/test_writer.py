@@ -73,7 +73,7 @@ async def test_job_that_breaks_harms_no_other(store: Store, writer: GroupWriter)
 
 
 async def test_wrong_statement_fails_alone(store: Store, writer: GroupWriter):
-    """It is no trouble of the store's: told as such it would be tried again and again, and take others along."""
+    """Told as trouble of the store it would be tried again and again, and take others along."""
     good = writer.submit(job("good", waits=False))
     bad = writer.submit(alone(lambda connection: connection.execute(text("SELECT * FROM no_such"))))
     with pytest.raises(DBAPIError):
