@@ -69,7 +69,7 @@ def bare_store(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> I
 
 @pytest.fixture
 def settings_file(tmp_path: Path) -> Path:
-    """A settings file with every key at its default, alone in its directory but for the test's own files."""
+    """A settings file with every key at its default, in the directory of the test."""
     file = tmp_path / "relay.toml"
     file.write_text(example())
     return file

@@ -202,9 +202,13 @@ def _translated() -> Iterator[None]:
 
 
 def _is_passing(error: BaseException | None) -> bool:
+    """Whether the same may work later: the store is locked, full or gone, not the statement wrong."""
+    if isinstance(error, sqlite3.Error):
+        # SQLITE_ERROR is SQLite's word for a wrong statement; the bare class for a file that is no database.
+        is_wrong = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+        return not is_wrong and type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError)
     names = {cls.__name__ for cls in type(error).__mro__}
-    # The bare class is SQLite's word for a file that is damaged or no database at all.
-    return bool(names & {"OperationalError", "InterfaceError"}) or type(error) is sqlite3.DatabaseError
+    return bool(names & {"OperationalError", "InterfaceError"})
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

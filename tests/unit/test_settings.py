@@ -13,7 +13,7 @@ from relay.settings import Settings, SettingsError, example, load, parse_endpoin
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("RELAY_")]:
+    for name in [name for name in os.environ if name.upper().startswith("RELAY_")]:
         monkeypatch.delenv(name)
 
 
@@ -41,10 +41,9 @@ def test_empty_file_gives_the_defaults(write):
     assert settings.delivery.expire_seconds == 14 * 3600
 
 
-def test_example_has_every_key_with_its_default(write):
-    assert load(write(example())).model_dump(exclude={"directory"}) == Settings().model_dump(
-        exclude={"directory"}
-    )
+def test_example_has_every_key_with_its_default(settings_file):
+    beside = {"directory"}
+    assert load(settings_file).model_dump(exclude=beside) == Settings().model_dump(exclude=beside)
     sections = tomllib.loads(example())
     assert {section: set(keys) for section, keys in sections.items()} == {
         section: set(info.annotation.model_fields)
@@ -104,6 +103,12 @@ def test_file_that_is_no_toml_is_named(write, text):
 
 def test_missing_file_names_the_cure(tmp_path):
     assert "relay init" in problems(tmp_path / "relay.toml")
+
+
+def test_files_of_a_first_start_lie_beside_the_settings_file(settings_file):
+    settings = load(settings_file)
+    assert settings.store_url == f"sqlite:///{settings_file.parent}/relay.db"
+    assert settings.path(settings.store.key_file) == settings_file.parent / "relay.key"
 
 
 def test_files_are_relative_to_the_settings_file(write, tmp_path):
