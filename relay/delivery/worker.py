@@ -116,8 +116,8 @@ class DeliveryWorker:
         self._unsettled = 0
         self._settled = asyncio.Event()
         self._down = _Down()
-        # Lanes that hold a connection, and until when no more than these are tried.
-        self._connected = 0
+        # The connections of all lanes, and until when no more than these are tried.
+        self._open: set[Connection] = set()
         self._crowded_until = 0.0
         self._draining = False
 
@@ -216,24 +216,31 @@ class DeliveryWorker:
     async def _lane(self) -> None:
         """Deliver one after another on a connection of its own, until nothing comes for a while."""
         connection: Connection | None = None
-        is_connected = False
         try:
             while (consignment := await self._next()) is not None:
                 try:
                     connection = await self._attempt(consignment, connection)
                 except _TurnedAway as error:
-                    self._waiting.appendleft(error.rest)
-                    self._waiting_bytes += sum(map(len, consignment.message.body or ()))
+                    await self._put_back(error.rest)
                     return
-                self._connected += (connection is not None) - is_connected
-                is_connected = connection is not None
                 if self._unsettled >= _MOST_UNSETTLED:
                     self._settled.clear()
                     await self._settled.wait()
         finally:
-            self._connected -= is_connected
-            if connection is not None:
-                connection.close()
+            self._close(connection)
+
+    def _close(self, connection: Connection | None) -> None:
+        if connection is not None:
+            self._open.discard(connection)
+            connection.close()
+
+    async def _put_back(self, consignment: Consignment) -> None:
+        """To the head of the line, for a lane that has a connection; to the store if we stop."""
+        if self._draining:
+            await self._release([consignment])
+            return
+        self._waiting.appendleft(consignment)
+        self._waiting_bytes += sum(map(len, consignment.message.body or ()))
 
     async def _next(self) -> Consignment | None:
         if not self._waiting and not self._draining:
@@ -269,9 +276,8 @@ class DeliveryWorker:
                 self._log("attempt failed", level="error", traceback=traceback.format_exc())
                 failure = Failure(f"internal error: {type(error).__name__}")
                 ended, host, tls = [Ended(failure, Phase.CONNECT)] * len(part), "-", None
-                if connection is not None:
-                    connection.close()
-                    connection = None
+                self._close(connection)
+                connection = None
             self._settle(consignment, part, ended, started, host, tls)
         return connection
 
@@ -280,18 +286,19 @@ class DeliveryWorker:
         if connection is not None:
             if connection.is_usable and connection.sent < self._settings.messages_per_connection:
                 return connection
-            connection.close()
+            self._close(connection)
         self._down.check()
         dialled_at = time.monotonic()
         try:
             opened = await dial(self._settings.destination, self._settings.hostname, self._settings.limits)
         except NoConnection as error:
-            if self._connected:
+            if any(one.is_usable for one in self._open):
                 self._crowded_until = time.monotonic() + _CROWDED_SECONDS
                 raise _TurnedAway from error
             self._down.note(error, dialled_at)
             raise
         self._down.clear()
+        self._open.add(opened)
         return opened
 
     async def _transact(

@@ -213,6 +213,13 @@ def test_operation_on_a_credential_names_it(
     assert f"credential:{key}" in {subject for _, subject in since(ground.store, between)}
 
 
+def test_operation_that_is_refused_records_nothing(ground: Ground) -> None:
+    before = newest(ground.store)
+    with pytest.raises(ControlError, match="exists already"):
+        accounts.create(ground, "again", OWNER)
+    assert newest(ground.store) == before
+
+
 def test_record_is_made_in_the_transaction_of_its_change(ground: Ground) -> None:
     """A change that is seen before its record, or a record before its change, would leave a stale cache."""
 

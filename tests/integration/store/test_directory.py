@@ -12,10 +12,9 @@ from relay.authorization.decision import Allowed, Denied, Rules, decide
 from relay.authorization.send import Arns, Send
 from relay.control import accounts, credentials, identities, policies, users
 from relay.control.ground import Ground
-from relay.store import changes, installation
 from relay.store.directory import Directory
-from relay.store.engine import Store, StoreError
-from relay.store.secrets import KeyFileError, Secrets
+from relay.store.engine import Store
+from relay.store.secrets import Secrets
 from relay.store.tables import identity_policy
 from relay.submission.address import parse_mailbox
 from relay.submission.originator import NamedMailbox
@@ -168,40 +167,6 @@ async def test_many_entries_push_out_the_oldest(directory, ground, login, monkey
     who = await principal(directory, login)
     assert isinstance(await decided(directory, who), Allowed)
     assert len(directory._entries) <= 3
-
-
-class TestChanges:
-    def test_numbers_rise_and_name_their_subjects(self, ground):
-        with ground.store.read() as connection:
-            before = changes.newest(connection)
-        accounts.pause(ground, OWNER, "unpaid")
-        identities.create(ground, "new.example", OWNER)
-        with ground.store.read() as connection:
-            found = changes.since(connection, before)
-        assert [subject for _, subject in found][:1] == [f"account:{OWNER}"]
-        assert f"identity:{OWNER}:new.example" in [subject for _, subject in found]
-        assert [number for number, _ in found] == sorted({number for number, _ in found})
-
-    def test_operation_that_fails_records_nothing(self, ground):
-        with ground.store.read() as connection:
-            before = changes.newest(connection)
-        with pytest.raises(Exception, match="exists already"):
-            accounts.create(ground, "again", OWNER)
-        with ground.store.read() as connection:
-            assert changes.newest(connection) == before
-
-
-class TestInstallation:
-    def test_store_knows_its_region_and_its_key(self, store, secrets, tmp_path):
-        with pytest.raises(StoreError, match="relay init"):
-            installation.verify(store, "us-east-1", secrets)
-        assert installation.initialise(store, "us-east-1", secrets)
-        assert not installation.initialise(store, "us-east-1", secrets)
-        installation.verify(store, "us-east-1", secrets)
-        with pytest.raises(StoreError, match='region = "us-east-1"'):
-            installation.verify(store, "eu-west-1", secrets)
-        with pytest.raises(KeyFileError):
-            installation.verify(store, "us-east-1", Secrets({"1": b"z" * 32}, "1"))
 
 
 def test_rows_are_values(ground):
