@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from relay.control import accounts, credentials, dkim, identities, policies, users
-from relay.control.ground import Ground
+from relay.control.ground import ControlError, Ground
 from relay.store import changes
 from relay.store.changes import ControlWrite, control_write
 from relay.store.engine import Store
