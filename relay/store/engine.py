@@ -100,7 +100,12 @@ class Store:
             if os.stat(f"{self.url.database}-wal").st_size < _CHECKPOINT_BYTES:
                 return
             with _translated(), self._lock or _no_lock(), self._reader.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                # Wait for no reader: it holds the lock meanwhile, and nobody could write.
+                connection.exec_driver_sql("PRAGMA busy_timeout=0")
+                try:
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                finally:
+                    connection.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
 
     def dispose(self) -> None:
         """Close every connection."""
@@ -117,6 +122,7 @@ class _FileLock:
         self._path = path
         self._thread = threading.Lock()
         self._fd: int | None = None
+        self._turn: _Turn | None = None
 
     def __enter__(self) -> None:
         self._thread.acquire()
@@ -132,16 +138,19 @@ class _FileLock:
         """Wait in turn, but not for ever: a process that hangs with the lock must not hang us.
 
         The kernel's queue takes turns, which asking again and again does not; a thread stands in it for us.
+        Who gives up leaves it standing for the next, so that there is never more than one.
         """
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            pass
-        turn = _Turn(fd)
-        if not turn.came.wait(_BUSY_MILLISECONDS / 1000) and not turn.give_up():
-            self._fd = None  # the thread still stands in the queue with that one, and closes it
+        if self._turn is None or not self._turn.take_over():
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._turn = _Turn(fd)
+            else:
+                self._turn = None
+                return
+        if not self._turn.came.wait(_BUSY_MILLISECONDS / 1000) and not self._turn.give_up():
             raise BlockingIOError(errno.EWOULDBLOCK, f"another process holds {self._path}")
+        self._turn = None
 
     def __exit__(self, *_: object) -> None:
         assert self._fd is not None
@@ -149,7 +158,8 @@ class _FileLock:
         self._thread.release()
 
     def close(self) -> None:
-        if self._fd is not None:
+        # One that a thread still waits with stays open: its number must not become another file's.
+        if self._fd is not None and self._turn is None:
             os.close(self._fd)
             self._fd = None
 
@@ -161,22 +171,30 @@ class _Turn:
         self.came = threading.Event()
         self._fd = fd
         self._guard = threading.Lock()
-        self._is_given_up = False
+        self._is_wanted = True
+        self._is_over = False
         threading.Thread(target=self._stand, daemon=True).start()
 
     def _stand(self) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         with self._guard:
-            if self._is_given_up:
-                os.close(self._fd)  # which lets the lock go
-            else:
+            if self._is_wanted:
                 self.came.set()
+            else:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+                self._is_over = True
 
     def give_up(self) -> bool:
-        """Leave the queue; True if the turn came in that very moment."""
+        """Want the lock no longer; True if the turn came in that very moment."""
         with self._guard:
-            self._is_given_up = not self.came.is_set()
-            return not self._is_given_up
+            self._is_wanted = self.came.is_set()
+            return self._is_wanted
+
+    def take_over(self) -> bool:
+        """Want it again, in the same place; False if the turn came and went."""
+        with self._guard:
+            self._is_wanted = not self._is_over
+            return self._is_wanted
 
 
 @contextmanager

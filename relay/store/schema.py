@@ -28,12 +28,15 @@ def migrate(store: Store) -> tuple[str | None, str]:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    # A percent sign in a path is no interpolation.
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     with store.write() as connection:
         if not store.is_sqlite:  # SQLite has one writer anyway, and no limit
             connection.execute(text("SET LOCAL statement_timeout = 0"))  # an index on a large table is slow
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         before = revision(connection)
+        if before is not None and before > REVISION:
+            raise StoreError(_newer(before))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return before, REVISION
@@ -57,6 +60,8 @@ def require_current(store: Store) -> None:
             f"the store is at revision {found}, this release needs {REVISION}; run: relay migrate"
         )
     if found > REVISION:
-        raise StoreError(
-            f"the store is at revision {found}, newer than this release knows ({REVISION}); upgrade the relay"
-        )
+        raise StoreError(_newer(found))
+
+
+def _newer(found: str) -> str:
+    return f"the store is at revision {found}, newer than this release knows ({REVISION}); upgrade the relay"

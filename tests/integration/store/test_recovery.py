@@ -97,6 +97,25 @@ class TestSQLite:
         put(one, "y")
         assert "y" in names(one)
 
+    def test_process_that_hangs_for_long_uses_up_no_threads_and_files(self, one: Store, file: Path) -> None:
+        """Each write that gives up must leave no more behind than the first."""
+
+        def used() -> tuple[int, int]:
+            return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+        fd = os.open(f"{file}-lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            assert isinstance(raised(lambda: put(one, "x")), StoreUnavailable)
+            before = used()
+            for _ in range(5):
+                assert isinstance(raised(lambda: put(one, "x")), StoreUnavailable)
+            assert used() == before
+        finally:
+            os.close(fd)
+        assert raised(lambda: put(one, "y")) is None
+        assert names(one) == ["y"]
+
     def test_lock_is_free_after_a_write_that_failed(self, one: Store) -> None:
         with pytest.raises(RuntimeError), one.write():
             raise RuntimeError

@@ -118,6 +118,12 @@ def at_the_last_statement(store: Store, do: Any) -> Iterator[None]:
     event.remove(store._writer, "before_cursor_execute", look)
 
 
+def test_newer_store_is_left_alone(store: Store) -> None:
+    set_revision(store, "9999")
+    with pytest.raises(StoreError, match="revision 9999, newer than this release knows"):
+        schema.migrate(store)
+
+
 def test_nodes_that_migrate_at_once_take_turns(bare_store: Store) -> None:
     """Whoever is second finds it done; none of them meets a table that another has just made."""
     url = bare_store.url.render_as_string(hide_password=False)
