@@ -68,7 +68,7 @@ def _listen_address(text: str) -> str:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        raise ValueError(f"{text!r}: a listener needs an IP address, such as 127.0.0.1:2587") from None
+        raise ValueError(f"{text!r}: an IP address is needed, such as 127.0.0.1:2587") from None
     return text
 
 
@@ -185,6 +185,24 @@ class DeliverySection(_Section):
     )
 
 
+class DnsSection(_Section):
+    servers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (),
+        description="Name servers to ask, address or address:port; none is the machine's own (resolv.conf).",
+    )
+    timeout_seconds: int = Field(5, ge=1, description="The longest wait for one answer.")
+
+    @field_validator("servers")
+    @classmethod
+    def _are_addresses(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for server in servers:
+            try:
+                ipaddress.ip_address(server)
+            except ValueError:
+                _listen_address(server)
+        return servers
+
+
 class SandboxSection(_Section):
     owner_too: bool = Field(
         False, description="A lent identity's owner must be out of the sandbox too, not only the sender."
@@ -220,6 +238,7 @@ class Settings(BaseSettings):
     store: StoreSection = StoreSection()
     smtp: SmtpSection = SmtpSection()
     delivery: DeliverySection = DeliverySection()
+    dns: DnsSection = DnsSection()
     sandbox: SandboxSection = SandboxSection()
     bounce: BounceSection = BounceSection()
     retention: RetentionSection = RetentionSection()

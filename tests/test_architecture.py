@@ -49,13 +49,17 @@ EDGES: dict[str, frozenset[str]] = {
     "cryptography": frozenset({"store", "signing", "control", "feedback", "app"}),
     "dkim": frozenset({"signing"}),
     "dns": frozenset({"resolver"}),
+    "httptools": frozenset(),  # uvicorn finds it by its name
+    "httpx2": frozenset({"delivery", "feedback"}),  # MTA-STS policies, webhooks
     "idna": frozenset({"submission"}),
     "prometheus_client": frozenset({"metrics"}),
     "psycopg": frozenset(),  # SQLAlchemy finds it by its name in the URL
     "pydantic": frozenset({"settings"}),
     "pydantic_settings": frozenset({"settings"}),
     "sqlalchemy": frozenset({"store", "queue"}),
+    "starlette": frozenset({"httpd"}),
     "structlog": frozenset({"maillog"}),
+    "uvicorn": frozenset({"httpd"}),
     "uvloop": frozenset({"app"}),
 }
 ANYWHERE = frozenset({"orjson"})

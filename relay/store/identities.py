@@ -13,7 +13,7 @@ from relay.store.tables import dkim_key, identity, identity_policy
 
 @dataclass(frozen=True, slots=True)
 class IdentityRow:
-    """An identity as stored; statuses are SES's API v2 names."""
+    """An identity as stored; statuses are SES's API v2 names, instants microseconds UTC."""
 
     id: int
     account_id: str
@@ -26,6 +26,16 @@ class IdentityRow:
     feedback_forwarding: bool
     configuration_set: str | None
     created_at: int
+    verification_requested_at: int | None = None
+    check_at: int | None = None
+    failing_since: int | None = None
+    dkim_requested_at: int | None = None
+    dkim_failing_since: int | None = None
+    confirmation: str | None = None
+    mail_from_domain: str | None = None
+    mail_from_status: str | None = None
+    mail_from_on_failure: str | None = None
+    mail_from_requested_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.dialects import sqlite
@@ -97,6 +98,29 @@ account = Table(
     Column("created_at", Instant, nullable=False),
 )
 
+# What of an account's quota is used.  ``sent_24h`` is the sum of its rows in ``usage_minute`` from
+# ``from_minute`` on; ``credit`` is what is left of one second's quota, in millionths of a recipient and
+# negative for a debt, as of ``credit_at``.
+quota = Table(
+    "quota",
+    metadata,
+    Column("account_id", AccountId, primary_key=True),
+    Column("sent_24h", BigInteger, nullable=False),
+    Column("from_minute", BigInteger, nullable=False),
+    Column("credit", BigInteger, nullable=False),
+    Column("credit_at", Instant, nullable=False),
+)
+
+# Recipients accepted for an account in one minute (since 1970), that count against its 24 hours.
+usage_minute = Table(
+    "usage_minute",
+    metadata,
+    Column("account_id", AccountId, primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("recipients", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 iam_user = Table(
     "iam_user",
     metadata,
@@ -133,6 +157,7 @@ credential = Table(
     Column("secret", LargeBinary, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("networks", Text),  # a JSON list of CIDRs it may be used from; null for everywhere
 )
 
 identity = Table(
@@ -149,6 +174,17 @@ identity = Table(
     Column("feedback_forwarding", Boolean, nullable=False),
     Column("configuration_set", String(64)),
     Column("created_at", Instant, nullable=False),
+    # Verification: when it was asked for, is looked at next, and since when it fails.
+    Column("verification_requested_at", Instant),
+    Column("check_at", Instant, index=True),
+    Column("failing_since", Instant),
+    Column("dkim_requested_at", Instant),
+    Column("dkim_failing_since", Instant),
+    Column("confirmation", String(64)),  # of an address: SHA-256 of the mailed code, in hexadecimal
+    Column("mail_from_domain", String(255)),
+    Column("mail_from_status", String(24)),
+    Column("mail_from_on_failure", String(24)),  # USE_DEFAULT_VALUE | REJECT_MESSAGE
+    Column("mail_from_requested_at", Instant),
     UniqueConstraint("account_id", "name"),
     # The decision must notice an address that equals an identity but for letter case.
     Index("ix_identity_folded", "account_id", text("lower(name)")),
@@ -189,7 +225,20 @@ configuration_set = Table(
     Column("name", String(64), nullable=False),
     Column("sending_enabled", Boolean, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("tls_policy", String(16), nullable=False, server_default="OPTIONAL"),  # | REQUIRE
     UniqueConstraint("account_id", "name"),
+)
+
+# Append-only: every change of the control plane, with who made it and from where.
+audit = Table(
+    "audit",
+    metadata,
+    _key(),
+    Column("at", Instant, nullable=False, index=True),
+    Column("actor", String(256), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(512), nullable=False),
+    Column("detail", Text, nullable=False),  # a JSON object; never a secret
 )
 
 # ---------------------------------------------------------------- mail
@@ -209,6 +258,7 @@ message = Table(
     Column("chunks", Integer, nullable=False),
     Column("record", Text, nullable=False),  # JSON: the decision, what was added and removed
     Column("header", LargeBinary, nullable=False),
+    Column("require_tls", Boolean, nullable=False, server_default=false()),  # by its configuration set
 )
 
 # The octets after the header block, in pieces of at most 256 KiB, as they go out.
@@ -236,6 +286,7 @@ recipient = Table(
     Column("worker_epoch", BigInteger, nullable=False),
     Column("last_reply", Text),
     Column("settled_at", Instant),
+    Column("held_because", String(16)),  # of state held: operator | revoked
     Index(
         "ix_recipient_due",
         "due_at",
@@ -314,4 +365,17 @@ refusal = Table(
     Column("reason", String(64), nullable=False),
     Column("reply", Text, nullable=False),
     Column("record", Text, nullable=False),  # JSON: what is needed to judge it again
+)
+
+# ---------------------------------------------------------------- what other domains published
+
+# The MTA-STS policy of a recipient domain (RFC 8461), so that a start does not forget it.
+mta_sts_policy = Table(
+    "mta_sts_policy",
+    metadata,
+    Column("domain", String(255), primary_key=True),
+    Column("policy_id", String(32), nullable=False),
+    Column("policy", Text, nullable=False),  # as fetched
+    Column("fetched_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
 )

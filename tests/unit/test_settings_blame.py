@@ -58,7 +58,7 @@ def problems(file: Path, text: str = "") -> list[str]:
         ),
         pytest.param(
             "[smtp]\nlisten = ['127.0.0.1:25', 'localhost:25']",
-            "[smtp] listen.1: 'localhost:25': a listener needs an IP address, such as 127.0.0.1:2587",
+            "[smtp] listen.1: 'localhost:25': an IP address is needed, such as 127.0.0.1:2587",
             id="listener-by-name",
         ),
         pytest.param(
@@ -87,7 +87,7 @@ def test_problem_in_the_file_names_section_and_key(file: Path, text: str, proble
         ("RELAY_WORKERS", "1", "no such setting; the form is RELAY_SMTP__LISTEN"),
         ("RELAY_RELAY", '{"workers": 3}', "no such setting; the form is RELAY_SMTP__LISTEN"),
         ("RELAY_DIRECTORY", "/tmp", "no such setting; the form is RELAY_SMTP__LISTEN"),
-        ("RELAY_SMTP__LISTEN", "localhost:25", "'localhost:25': a listener needs an IP address"),
+        ("RELAY_SMTP__LISTEN", "localhost:25", "'localhost:25': an IP address is needed"),
         ("RELAY_SMTP__LISTEN", "[", "Expecting value"),
         ("RELAY_SMTP__LISTEN__0", "127.0.0.1:25", ""),
         ("RELAY_DELIVERY__SMARTHOST", "mail", "'mail' is not address:port"),
