@@ -419,7 +419,7 @@ class TestOutput:
 
 
 def test_migrate_says_what_it_did(relay):
-    assert relay.run("migrate") == {"before": "0001", "now": "0001"}
+    assert relay.run("migrate") == {"before": "0002", "now": "0002"}
 
 
 def test_umask_of_the_caller_does_not_matter(relay, tmp_path):
