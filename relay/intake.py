@@ -1,4 +1,4 @@
-"""The accept path: parse, authorize, check, rewrite, sign, commit, answer.
+"""The accept path: parse, authorize, check the quota, rewrite, sign, commit, answer.
 
 SMTP and HTTP both end here.  ``Intake.receive`` gives a ``Receipt`` that takes the message's octets as
 they arrive; ``Receipt.finish`` walks the path and answers.  Whatever goes wrong on our side is answered
@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from relay import metrics
-from relay.authorization.decision import Allowed, Denied, Rules, decide
+from relay.authorization.decision import Account, Allowed, Denied, Rules, decide
 from relay.authorization.identities import Identity
 from relay.authorization.send import Send, send_of, to_record
 from relay.maillog import Log
@@ -24,6 +24,9 @@ from relay.queue.refusals import Refusal, Refusals
 from relay.queue.spool import CHUNK_BYTES, NewMessage, Spool, Stale
 from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, StoreUnavailable
 from relay.queue.writer import GroupWriter
+from relay.quotas.check import Charge, Exceeded
+from relay.quotas.exhausted import Exhausted
+from relay.quotas.window import Quota
 from relay.signing.dkim import SigningError, SigningKey, SimpleBodyHash, sign
 from relay.signing.rewrite import Rewritten, TraceFacts, is_loop, rewrite
 from relay.store.directory import Basis, Directory
@@ -81,6 +84,7 @@ class Intake:
         self._offer = offer
         self._has_room = has_room
         self._log = log
+        self._exhausted = Exhausted()
         self.low_disk = False
 
     # ------------------------------------------------------------ what the fronts call
@@ -134,14 +138,21 @@ class Intake:
             if self.directory.change > basis.change:
                 return None
             return await self._refuse(submission, send, decision)
+        charge = _charge(send, ground.account, self.settings.rules)
+        exceeded = self._exhausted.check(charge, _monotonic())
+        if exceeded is not None:
+            return self._throttle(submission, exceeded)
         rewritten = self._rewrite(submission, decision)
         signatures = self._signatures(submission, rewritten, decision, keys_of)
-        new = self._new_message(submission, send, decision, rewritten, signatures, basis)
+        new = self._new_message(submission, send, decision, rewritten, signatures, basis, charge)
         async with asyncio.timeout(_COMMIT_SECONDS):
             result = await self.spool.enqueue(new)
         if isinstance(result, Stale):
             await self.directory.poll()
             return None
+        if isinstance(result, Exceeded):
+            self._exhausted.remember(charge.account_id, result.usage, _monotonic())
+            return self._throttle(submission, result)
         self._accepted(new, send, decision, submission)
         return Accepted(ses_message_id(submission.id))
 
@@ -187,6 +198,7 @@ class Intake:
         rewritten: Rewritten,
         signatures: bytes,
         basis: Basis,
+        charge: Charge,
     ) -> NewMessage:
         header = signatures + bytes(rewritten.headers)
         body = submission.body
@@ -217,6 +229,7 @@ class Intake:
             judged_at=basis.change,
             judged_on=basis.subjects,
             spilled=body.parts is None,
+            charge=charge,
         )
 
     def _accepted(self, new: NewMessage, send: Send, decision: Allowed, submission: Submission) -> None:
@@ -244,6 +257,10 @@ class Intake:
     def _refuse_syntax(self, submission: Submission, reason: str) -> Refused:
         return self.refused(submission.principal, submission.client, Refused(Reason.SYNTAX, reason))
 
+    def _throttle(self, submission: Submission, exceeded: Exceeded) -> Refused:
+        refused = Refused(exceeded.reason, exceeded.text, exceeded.explanation)
+        return self.refused(submission.principal, submission.client, refused)
+
     def refused(self, principal: Principal, client: Client, refused: Refused) -> Refused:
         """Count and log a refusal that has no decision behind it."""
         metrics.REFUSED.labels(refused.reason.value).inc()
@@ -254,6 +271,7 @@ class Intake:
             user=principal.arn,
             client=client.source_ip,
             reply=refused.text,
+            explanation=refused.explanation,
         )
         return refused
 
@@ -462,6 +480,21 @@ class Receipt:
         if self._chunks_stored:
             self._chunks_stored = 0
             self._intake.spool.discard(self._id)
+
+
+def _monotonic() -> int:
+    return time.monotonic_ns() // 1000
+
+
+def _charge(send: Send, account: Account, rules: Rules) -> Charge:
+    """R9: the sending account's quota is charged, not the owner's."""
+    simulated = sum(address.domain == rules.simulator_domain for address in send.recipients)
+    return Charge(
+        account_id=account.account_id,
+        quota=Quota(account.max_24h_send, account.max_send_rate),
+        recipients=len(send.recipients),
+        in_24h=len(send.recipients) - simulated,
+    )
 
 
 def _chunk_count(body: Body) -> int:

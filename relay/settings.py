@@ -203,6 +203,17 @@ class DnsSection(_Section):
         return servers
 
 
+class QuotaSection(_Section):
+    production_24h: int = Field(
+        50_000,
+        ge=-1,
+        description="Recipients in 24 hours of an account with no number of its own; -1: any.",
+    )
+    production_rate: int = Field(14, ge=-1, description="Recipients a second of such an account; -1: any.")
+    sandbox_24h: int = Field(200, ge=-1, description="The same for an account in the sandbox (SES: 200).")
+    sandbox_rate: int = Field(1, ge=-1, description="The same for an account in the sandbox (SES: 1).")
+
+
 class SandboxSection(_Section):
     owner_too: bool = Field(
         False, description="A lent identity's owner must be out of the sandbox too, not only the sender."
@@ -239,6 +250,7 @@ class Settings(BaseSettings):
     smtp: SmtpSection = SmtpSection()
     delivery: DeliverySection = DeliverySection()
     dns: DnsSection = DnsSection()
+    quota: QuotaSection = QuotaSection()
     sandbox: SandboxSection = SandboxSection()
     bounce: BounceSection = BounceSection()
     retention: RetentionSection = RetentionSection()

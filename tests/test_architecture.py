@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "resolver": frozenset({"metrics"}),
     "httpd": frozenset({"metrics"}),
     "store": PURE | {"metrics"},
-    "queue": frozenset({"submission", "outcome", "store", "metrics"}),
+    "queue": frozenset({"submission", "outcome", "quotas", "store", "metrics"}),
     "intake": PURE | {"store", "queue", "maillog", "metrics"},
     "control": PURE | {"store", "queue", "resolver"},
     "session": frozenset({"submission", "intake", "control", "maillog", "metrics"}),

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from relay.app.quotas import quota_defaults
 from relay.app.tls import server_context
 from relay.authorization.decision import Rules
 from relay.control.authentication import Authenticator
@@ -73,7 +74,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     ids = Ids(lease.worker_id)
     writer = GroupWriter(store)
     spool = Spool(store, writer)
-    directory = Directory(store, secrets, _rules(settings))
+    directory = Directory(store, secrets, _rules(settings), quota_defaults(settings))
     settlement = Settlement(writer, ids.next)
     queue = _Queue(spool, Claims(store, writer, lease), settlement)
     delivery = DeliveryWorker(_delivery_settings(settings), queue, log, random.random)

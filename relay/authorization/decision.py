@@ -48,11 +48,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account as the decision sees it."""
+    """An account as the decision sees it; its quotas (-1 is no limit) are for the stage after it."""
 
     account_id: str
     production: bool
     paused: bool = False
+    max_24h_send: int = -1
+    max_send_rate: int = -1
 
 
 @dataclass(frozen=True, slots=True)

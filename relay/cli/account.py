@@ -11,10 +11,12 @@ from relay.cli.context import on_store
 from relay.cli.output import instant, show_json, show_record, show_table
 
 if TYPE_CHECKING:
-    from relay.control.accounts import AccountRow
+    from relay.control.accounts import Standing
     from relay.control.ground import Ground
 
-_COUNT = click.IntRange(min=0)
+_COUNT = click.IntRange(min=-1)
+_DAY = click.option("--max-24h-send", type=_COUNT, help="Recipients in 24 hours; -1 is no limit.")
+_RATE = click.option("--max-send-rate", type=_COUNT, help="Recipients a second; -1 is no limit.")
 
 
 @click.group(name="account")
@@ -22,20 +24,39 @@ def command() -> None:
     """Accounts: who carries quota and usage."""
 
 
-def _shown(row: AccountRow) -> dict[str, Any]:
-    return {**asdict(row), "created_at": instant(row.created_at)}
+def _show(ground: Ground, account_id: str, as_json: bool) -> None:
+    from relay.control import accounts
+
+    standing = accounts.standing(ground, account_id)
+    shown = _record(standing) if as_json else _readable(standing)
+    show_record(shown, as_json=as_json)
 
 
-def _show(row: AccountRow, as_json: bool) -> None:
-    show_record(asdict(row) if as_json else _shown(row), as_json=as_json)
+def _record(standing: Standing) -> dict[str, Any]:
+    return {
+        **asdict(standing.row),
+        **asdict(standing.quota),
+        "sent_24h": standing.sent_24h,
+        "left_24h": standing.left_24h,
+    }
+
+
+def _readable(standing: Standing) -> dict[str, Any]:
+    record = _record(standing)
+    limits = {name: _limit(record[name]) for name in ("max_24h_send", "max_send_rate", "left_24h")}
+    return {**record, **limits, "created_at": instant(standing.row.created_at)}
+
+
+def _limit(recipients: int) -> int | str:
+    return "unlimited" if recipients < 0 else recipients
 
 
 @command.command(name="create")
 @click.argument("name")
 @click.option("--id", "account_id", help="Twelve digits; else chosen by chance.")
 @click.option("--production", is_flag=True, help="Out of the sandbox: sends to anyone.")
-@click.option("--max-24h-send", type=_COUNT, help="Recipients in 24 hours.")
-@click.option("--max-send-rate", type=_COUNT, help="Recipients a second.")
+@_DAY
+@_RATE
 @on_store
 def create(ground: Ground, as_json: bool, **values: Any) -> None:
     """Make an account."""
@@ -51,8 +72,9 @@ def list_(ground: Ground, as_json: bool) -> None:
     from relay.control import accounts
 
     rows = accounts.every(ground)
+    quotas = {row.account_id: accounts.quota_of(ground, row) for row in rows}
     if as_json:
-        show_json([asdict(row) for row in rows])
+        show_json([{**asdict(row), **asdict(quotas[row.account_id])} for row in rows])
         return
     show_table(
         [
@@ -61,8 +83,8 @@ def list_(ground: Ground, as_json: bool) -> None:
                 "name": row.name,
                 "production": row.production,
                 "paused": row.paused,
-                "24 h": row.max_24h_send,
-                "per second": row.max_send_rate,
+                "24 h": _limit(quotas[row.account_id].max_24h_send),
+                "per second": _limit(quotas[row.account_id].max_send_rate),
             }
             for row in rows
         ],
@@ -74,24 +96,23 @@ def list_(ground: Ground, as_json: bool) -> None:
 @click.argument("account_id", metavar="ID")
 @on_store
 def show(ground: Ground, as_json: bool, account_id: str) -> None:
-    """Show one account."""
-    from relay.control import accounts
-
-    _show(accounts.get(ground, account_id), as_json)
+    """Show one account, and what of its quota is used."""
+    _show(ground, account_id, as_json)
 
 
 @command.command(name="update")
 @click.argument("account_id", metavar="ID")
 @click.option("--name", help="Another name.")
 @click.option("--production/--sandbox", default=None, help="Out of the sandbox, or back into it.")
-@click.option("--max-24h-send", type=_COUNT, help="Recipients in 24 hours.")
-@click.option("--max-send-rate", type=_COUNT, help="Recipients a second.")
+@_DAY
+@_RATE
 @on_store
 def update(ground: Ground, as_json: bool, account_id: str, **values: Any) -> None:
     """Change what is named; the rest stays."""
     from relay.control import accounts
 
-    _show(accounts.update(ground, account_id, **values), as_json)
+    accounts.update(ground, account_id, **values)
+    _show(ground, account_id, as_json)
 
 
 @command.command(name="pause")
@@ -102,7 +123,8 @@ def pause(ground: Ground, as_json: bool, account_id: str, reason: str) -> None:
     """Refuse all mail of the account until it is resumed."""
     from relay.control import accounts
 
-    _show(accounts.pause(ground, account_id, reason), as_json)
+    accounts.pause(ground, account_id, reason)
+    _show(ground, account_id, as_json)
 
 
 @command.command(name="resume")
@@ -112,4 +134,5 @@ def resume(ground: Ground, as_json: bool, account_id: str) -> None:
     """Take mail of the account again."""
     from relay.control import accounts
 
-    _show(accounts.resume(ground, account_id), as_json)
+    accounts.resume(ground, account_id)
+    _show(ground, account_id, as_json)

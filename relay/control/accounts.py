@@ -1,19 +1,33 @@
-"""Accounts: made, listed, changed, paused."""
+"""Accounts: made, listed, changed, paused; what each has used of its quota."""
 
 from __future__ import annotations
 
 import re
 import secrets as random
+from dataclasses import dataclass
 from typing import Any
 
 from relay.control.ground import ControlError, Ground, now
-from relay.store import accounts
+from relay.quotas.window import UNLIMITED, Quota
+from relay.store import accounts, quotas
 from relay.store.accounts import AccountRow as AccountRow  # the commands show it
 
-# SES Developer Guide, quotas: what the sandbox allows; production numbers are ours to choose.
-_SANDBOX = (200, 1)
-_PRODUCTION = (50_000, 14)
 _LONGEST_NAME = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An account with the quota that holds for it, in recipients, and what of it is used."""
+
+    row: AccountRow
+    quota: Quota
+    sent_24h: int
+
+    @property
+    def left_24h(self) -> int:
+        """What may still be sent in these 24 hours; -1 for any number."""
+        limit = self.quota.max_24h_send
+        return UNLIMITED if limit == UNLIMITED else max(limit - self.sent_24h, 0)
 
 
 def create(
@@ -24,20 +38,19 @@ def create(
     max_24h_send: int | None = None,
     max_send_rate: int | None = None,
 ) -> AccountRow:
-    """A new account, in the sandbox unless ``production``."""
+    """A new account, in the sandbox unless ``production``; a quota that is None is the default one."""
     if account_id is not None and not re.fullmatch(r"[0-9]{12}", account_id):
         raise ControlError("invalid_account_id", f"{account_id!r} is not an account id: it has 12 digits")
     if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
         raise ControlError("invalid_name", f"an account's name has 1 to {_LONGEST_NAME} printable characters")
-    day, rate = _PRODUCTION if production else _SANDBOX
     row = AccountRow(
         account_id=account_id or str(random.randbelow(9 * 10**11) + 10**11),
         name=name,
         production=production,
         paused=False,
         pause_reason=None,
-        max_24h_send=day if max_24h_send is None else max_24h_send,
-        max_send_rate=rate if max_send_rate is None else max_send_rate,
+        max_24h_send=max_24h_send,
+        max_send_rate=max_send_rate,
         created_at=now(),
     )
     with ground.write() as write:
@@ -51,6 +64,19 @@ def get(ground: Ground, account_id: str) -> AccountRow:
     with ground.store.read() as connection:
         row = accounts.find(connection, account_id)
     return _present(row, account_id)
+
+
+def quota_of(ground: Ground, row: AccountRow) -> Quota:
+    """What holds for the account: its own numbers, else the settings' for sandbox or production."""
+    return ground.quotas.of(row.production, row.max_24h_send, row.max_send_rate)
+
+
+def standing(ground: Ground, account_id: str) -> Standing:
+    """The account with its quota and what it has used."""
+    with ground.store.read() as connection:
+        row = _present(accounts.find(connection, account_id), account_id)
+        sent = quotas.sent_24h(connection, account_id, now())
+    return Standing(row, quota_of(ground, row), sent)
 
 
 def every(ground: Ground) -> list[AccountRow]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.store.changes import ControlWrite, control_write
 from relay.store.engine import Store
 from relay.store.secrets import Secrets
@@ -31,7 +32,8 @@ class ControlError(Exception):
 class Ground:
     """The store, its key and its region, and who acts ("cli:root").
 
-    ``owner_out_of_sandbox_too`` is the operator's setting for decisions.
+    ``owner_out_of_sandbox_too`` is the operator's setting for decisions, ``quotas`` what accounts without
+    numbers of their own may send.
     """
 
     store: Store
@@ -39,6 +41,7 @@ class Ground:
     region: str
     actor: str
     owner_out_of_sandbox_too: bool = False
+    quotas: QuotaDefaults = SES_QUOTAS
 
     @contextmanager
     def write(self) -> Iterator[ControlWrite]:

@@ -1,9 +1,11 @@
 """Into the queue and its bodies out of it.
 
-A message becomes durable with all its recipients in one transaction; 250 is said after it.  It may be
-born claimed: leased to the worker that accepted it.  Chunks of a large body are written while it
-arrives, under a row in ``spill`` that the message's own transaction removes; what a dead worker left
-there is swept.
+A message becomes durable with all its recipients in one transaction; 250 is said after it.  The same
+transaction looks whether what it was judged on still holds, and counts it against its account's quota.
+It may be born claimed: leased to the worker that accepted it.
+
+Chunks of a large body are written while it arrives, under a row in ``spill`` that the message's own
+transaction removes; what a dead worker left there is swept.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from relay.outcome.transitions import State
+from relay.queue import workers
 from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
 from relay.queue.writer import GroupWriter, Job
-from relay.store import changes
+from relay.quotas.check import Charge, Exceeded
+from relay.store import changes, quotas
 from relay.store.engine import Store
 from relay.store.tables import body_chunk, message, recipient, spill, worker
 
@@ -39,7 +43,8 @@ class NewMessage:
     """A message to be committed.
 
     ``lease`` None leaves it for whoever claims it; ``record`` is JSON.  ``judged_on`` are the subjects
-    the decision read, in lower case, true as of change number ``judged_at``; empty for our own reports.
+    the decision read, in lower case, true as of change number ``judged_at``; empty for our own reports,
+    which have no ``charge`` either.
     """
 
     message: QueuedMessage
@@ -49,6 +54,7 @@ class NewMessage:
     judged_at: int = 0
     judged_on: frozenset[str] = frozenset()
     spilled: bool = False
+    charge: Charge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,9 @@ class Stale:
     change: int
 
 
+Enqueued = Committed | Stale | Exceeded
+
+
 class Spool:
     """Messages in, bodies out."""
 
@@ -70,8 +79,8 @@ class Spool:
         self._store = store
         self._writer = writer
 
-    def enqueue(self, new: NewMessage) -> asyncio.Future[Committed | Stale]:
-        """Resolves when the message is durable; StoreUnavailable when it is not."""
+    def enqueue(self, new: NewMessage) -> asyncio.Future[Enqueued]:
+        """Resolves when the message is durable, or to why it is not; StoreUnavailable if the store is."""
         return self._writer.submit(Job(_enqueue, new, is_awaited_by_client=True))
 
     def store_chunk(self, message_id: int, seq: int, data: bytes, lease: Lease) -> asyncio.Future[None]:
@@ -97,17 +106,17 @@ class Spool:
         return bytes(row.data)
 
 
-def _enqueue(connection: Connection, news: Sequence[NewMessage]) -> list[Committed | Stale]:
-    stale = _stale(connection, news)
-    fresh = [new for new in news if id(new) not in stale]
-    insert_messages(connection, fresh)
-    return [stale.get(id(new), _COMMITTED) for new in news]
+def _enqueue(connection: Connection, news: Sequence[NewMessage]) -> list[Enqueued]:
+    kept_out = _stale(connection, news)
+    kept_out |= _exceeding(connection, [new for new in news if id(new) not in kept_out])
+    insert_messages(connection, [new for new in news if id(new) not in kept_out])
+    return [kept_out.get(id(new), _COMMITTED) for new in news]
 
 
 _COMMITTED = Committed()
 
 
-def _stale(connection: Connection, news: Sequence[NewMessage]) -> dict[int, Committed | Stale]:
+def _stale(connection: Connection, news: Sequence[NewMessage]) -> dict[int, Enqueued]:
     """Which messages were judged on something that changed since, by identity of the value."""
     judged = [new for new in news if new.judged_on]
     if not judged:
@@ -121,6 +130,17 @@ def _stale(connection: Connection, news: Sequence[NewMessage]) -> dict[int, Comm
         id(new): Stale(newest)
         for new in judged
         if any(seq > new.judged_at and subject in new.judged_on for seq, subject in touched)
+    }
+
+
+def _exceeding(connection: Connection, news: Sequence[NewMessage]) -> dict[int, Enqueued]:
+    """Which messages do not fit into their account's quota; the others are counted now."""
+    charged = [(id(new), new.charge) for new in news if new.charge is not None]
+    if not charged:
+        return {}
+    answers = quotas.reserve(connection, [charge for _, charge in charged], workers.now(connection))
+    return {
+        key: answer for (key, _), answer in zip(charged, answers, strict=True) if isinstance(answer, Exceeded)
     }
 
 

@@ -13,15 +13,15 @@ from relay.store.tables import account
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """``created_at`` is microseconds UTC; quotas count recipients."""
+    """``created_at`` is microseconds UTC; quotas count recipients, -1 is no limit, None the default."""
 
     account_id: str
     name: str
     production: bool
     paused: bool
     pause_reason: str | None
-    max_24h_send: int
-    max_send_rate: int
+    max_24h_send: int | None
+    max_send_rate: int | None
     created_at: int
 
 

@@ -27,6 +27,7 @@ from relay.authorization.policy import (
     unreadable,
 )
 from relay.authorization.send import Send
+from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.signing.dkim import SigningKey, load_private_key
 from relay.store import changes
 from relay.store.changes import (
@@ -93,10 +94,13 @@ KeysOf = Callable[[Identity], tuple[SigningKey, ...]]
 class Directory:
     """The cache of one worker process.  All methods are called on its event loop."""
 
-    def __init__(self, store: Store, secrets: Secrets, rules: Rules) -> None:
+    def __init__(
+        self, store: Store, secrets: Secrets, rules: Rules, quotas: QuotaDefaults = SES_QUOTAS
+    ) -> None:
         self._store = store
         self._secrets = secrets
         self._rules = rules
+        self._quotas = quotas
         self._region = rules.region
         self._entries: dict[str, Any] = {}
         self._fetching: list[set[str]] = []
@@ -217,7 +221,7 @@ class Directory:
 
     def _who(self, principal: Principal) -> dict[str, _Read]:
         reads: dict[str, _Read] = {
-            account_subject(principal.account_id): _account_reader(principal.account_id)
+            account_subject(principal.account_id): self._account_reader(principal.account_id)
         }
         if principal.kind is PrincipalKind.USER:
             reads[user_subject(principal.unique_id)] = lambda c: _read_user(c, principal.unique_id)
@@ -228,7 +232,7 @@ class Directory:
         for account_id, name in wanted(send, own.production, self._rules):
             reads[identity_subject(account_id, name)] = self._identity_reader(account_id, name)
         for owner in named_owners(send):
-            reads[account_subject(owner)] = _account_reader(owner)
+            reads[account_subject(owner)] = self._account_reader(owner)
         return reads
 
     def _identity_reader(self, account_id: str, name: str) -> _Read:
@@ -265,6 +269,16 @@ class Directory:
         self._entries[subject] = entry
 
     # ------------------------------------------------------------ the rows
+
+    def _account_reader(self, account_id: str) -> _Read:
+        return lambda connection: self._read_account(connection, account_id)
+
+    def _read_account(self, connection: Connection, account_id: str) -> Account | None:
+        row = connection.execute(select(account).where(account.c.account_id == account_id)).first()
+        if row is None:
+            return None
+        quota = self._quotas.of(row.production, row.max_24h_send, row.max_send_rate)
+        return Account(account_id, row.production, row.paused, quota.max_24h_send, quota.max_send_rate)
 
     def _read_credential(self, connection: Connection, access_key_id: str) -> Credential | None:
         query = (
@@ -349,15 +363,6 @@ def _set_reader(account_id: str, name: str) -> _Read:
 
 def _holds(held: Credential | None, principal: Principal) -> bool:
     return held is not None and held.active and held.principal.unique_id == principal.unique_id
-
-
-def _account_reader(account_id: str) -> _Read:
-    return lambda connection: _read_account(connection, account_id)
-
-
-def _read_account(connection: Connection, account_id: str) -> Account | None:
-    row = connection.execute(select(account).where(account.c.account_id == account_id)).first()
-    return Account(row.account_id, row.production, row.paused) if row else None
 
 
 def _read_set(connection: Connection, account_id: str, name: str) -> ConfigurationSet | None:

@@ -31,6 +31,8 @@ from relay.queue.settlement import Settlement
 from relay.queue.spool import NewMessage, Spool
 from relay.queue.values import Consignment, QueuedRecipient
 from relay.queue.writer import GroupWriter, alone
+from relay.quotas.check import Charge
+from relay.quotas.window import UNLIMITED, Quota
 from relay.signing.dkim import SimpleBodyHash, sign
 from relay.signing.rewrite import TraceFacts, rewrite
 from relay.store import schema
@@ -101,7 +103,7 @@ async def main(directory: Path) -> None:
 def lend(ground: Ground) -> credentials.NewCredential:
     """An owner, a delegate, a policy, a credential."""
     for account in (OWNER, DELEGATE):
-        accounts.create(ground, account, account, production=True)
+        accounts.create(ground, account, account, production=True, max_24h_send=-1, max_send_rate=-1)
     identities.create(ground, "owner.example", OWNER, verified=True)
     users.create(ground, "app", DELEGATE)
     document = grant({"AWS": user_arn("app")}, arn("owner.example"))
@@ -142,6 +144,9 @@ async def measure_stages(feed: Directory, submission: Submission) -> None:
     measure("DKIM headers and RSA", lambda: sign(headers, submission.body.simple_digest, keys, 1_795_000_000))
 
 
+CHARGE = Charge(DELEGATE, Quota(UNLIMITED, UNLIMITED), 1, 1)
+
+
 async def measure_queue(store: Store) -> None:
     writer = GroupWriter(store)
     writer.start()
@@ -155,7 +160,7 @@ async def measure_queue(store: Store) -> None:
         message = queued_message(id=ids.next(), header=HEADER * 2, body=(BODY,), size_bytes=5_000)
         recipients = (QueuedRecipient(0, "b@customer.example", "customer.example"),)
         queued.append(Consignment(message, recipients, lease))
-        return NewMessage(message, recipients, "{}" * 500, lease)
+        return NewMessage(message, recipients, "{}" * 500, lease, charge=CHARGE)
 
     async def commit() -> None:
         await asyncio.gather(*(spool.enqueue(new()) for _ in range(BATCH)))

@@ -138,8 +138,21 @@ class TestAccounts:
     def test_sandbox_and_production_have_sess_quotas(self, relay):
         sandbox = relay.run("account", "show", relay.run("account", "create", "s")["account_id"])
         assert (sandbox["max_24h_send"], sandbox["max_send_rate"]) == (200, 1)
-        production = relay.run("account", "show", OWNER)
+        production = relay.run(
+            "account", "show", relay.run("account", "create", "p", "--production")["account_id"]
+        )
         assert (production["max_24h_send"], production["max_send_rate"]) == (50_000, 14)
+
+    def test_leaving_the_sandbox_raises_quotas_that_nobody_set(self, relay):
+        made = relay.run("account", "create", "u", "--max-send-rate", "3")
+        shown = relay.run("account", "update", made["account_id"], "--production")
+        assert (shown["max_24h_send"], shown["max_send_rate"]) == (50_000, 3)
+
+    def test_unlimited_is_said_in_words(self, relay):
+        made = relay.run("account", "create", "w", "--max-24h-send", "-1")
+        _, out, _ = relay.invoke("account", "show", made["account_id"])
+        assert "left_24h       unlimited" in out
+        assert relay.run("account", "show", made["account_id"])["left_24h"] == -1
 
     @pytest.mark.parametrize(
         ("arguments", "code", "word"),
@@ -149,7 +162,7 @@ class TestAccounts:
             (["account", "show", "999999999999"], 1, "relay account list"),
             (["account", "update", OWNER], 1, "name what to change"),
             (["account", "create"], 2, "Missing argument"),
-            (["account", "create", "x", "--max-send-rate", "-1"], 2, "--max-send-rate"),
+            (["account", "create", "x", "--max-send-rate", "-2"], 2, "--max-send-rate"),
             (["account", "nonsense"], 2, "No such command"),
             (["nonsense"], 2, "No such command"),
         ],

@@ -92,8 +92,11 @@ class Gateway:
         )
         return result.exit_code, result.stdout, result.stderr
 
-    def account(self, account_id: str, production: bool = True) -> None:
-        self.run("account", "create", f"a{account_id}", "--id", account_id, *["--production"] * production)
+    def account(self, account_id: str, production: bool = True, quota: int = -1, rate: int = -1) -> None:
+        """An account, without limits unless they are what the test is about."""
+        limits = ("--max-24h-send", str(quota), "--max-send-rate", str(rate))
+        named = ("account", "create", f"a{account_id}", "--id", account_id)
+        self.run(*named, *limits, *["--production"] * production)
 
     def identity(self, name: str, account: str = OWNER, verified: bool = True) -> str:
         made = self.run("identity", "create", name, "--account", account, *["--verified"] * verified)
