@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from relay.settings import example
 from relay.store.engine import Store
 from relay.store.secrets import Secrets, create_key_file, load_key_file
 from tests.support.stores import ENGINES, PostgreSQL, SQLiteFiles, server_directory
+
+# CI says the same of the same commit; elsewhere each run looks further.  No test is timed.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def _add(insert: Any) -> Any:
     )
 
 
-_INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _BEGIN = {name: insert(quota).on_conflict_do_nothing() for name, insert in _INSERTS.items()}
 _ADD = {name: _add(insert) for name, insert in _INSERTS.items()}
 
