@@ -203,6 +203,19 @@ class DnsSection(_Section):
         return servers
 
 
+class VerificationSection(_Section):
+    pending_seconds: int = Field(
+        60, ge=1, description="How often DNS is asked for the records of an identity that waits for them."
+    )
+    verified_seconds: int = Field(3600, ge=1, description="How often for those of a verified one.")
+    give_up_seconds: int = Field(
+        259_200, ge=1, description="An identity whose records are missing for so long fails (SES: 72 h)."
+    )
+    confirm_seconds: int = Field(
+        86_400, ge=1, description="How long the code that is mailed to an address serves (SES: 24 h)."
+    )
+
+
 class QuotaSection(_Section):
     production_24h: int = Field(
         50_000,
@@ -250,6 +263,7 @@ class Settings(BaseSettings):
     smtp: SmtpSection = SmtpSection()
     delivery: DeliverySection = DeliverySection()
     dns: DnsSection = DnsSection()
+    verification: VerificationSection = VerificationSection()
     quota: QuotaSection = QuotaSection()
     sandbox: SandboxSection = SandboxSection()
     bounce: BounceSection = BounceSection()

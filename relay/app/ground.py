@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from relay.app.quotas import quota_defaults
+from relay.app.control import ground_on
 from relay.app.serve import check_store
 from relay.control.ground import Ground
 from relay.settings import load
@@ -22,13 +22,6 @@ def opened(file: Path, actor: str) -> Iterator[Ground]:
     secrets = load_key_file(settings.path(settings.store.key_file))
     store = Store(settings.store_url)
     try:
-        yield Ground(
-            store,
-            secrets,
-            settings.relay.region,
-            actor,
-            settings.sandbox.owner_too,
-            quota_defaults(settings),
-        )
+        yield ground_on(settings, store, secrets, actor)
     finally:
         store.dispose()

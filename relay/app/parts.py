@@ -7,10 +7,11 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from relay.app.quotas import quota_defaults
+from relay.app.control import ground_on, quota_defaults
 from relay.app.tls import server_context
 from relay.authorization.decision import Rules
 from relay.control.authentication import Authenticator
+from relay.control.verification import Watch
 from relay.delivery.route import Destination, TLSMode
 from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.feedback.bounces import BounceMail
@@ -45,6 +46,7 @@ class Parts:
     delivery: DeliveryWorker
     feedback: Dispatcher
     retention: Retention
+    verification: Watch
     listener: Listener
 
 
@@ -98,7 +100,9 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     )
     listener = Listener(handler, server_context(settings))
     retention = Retention(writer, settings.retention.days, settlement.finished)
-    return Parts(writer, directory, intake, delivery, feedback, retention, listener)
+    ground = ground_on(settings, store, secrets, "relay:verification")
+    verification = Watch(ground, ground.dns(), log)
+    return Parts(writer, directory, intake, delivery, feedback, retention, verification, listener)
 
 
 def _rules(settings: Settings) -> Rules:

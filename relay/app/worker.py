@@ -102,6 +102,7 @@ class _Worker:
             "delivery": parts.delivery.run,
             "feedback": parts.feedback.run,
             "retention": parts.retention.run,
+            "verification": parts.verification.run,
         }
         tasks = []
         for name, run in background.items():

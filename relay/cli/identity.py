@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,46 @@ def delete(ground: Ground, as_json: bool, name: str, account_id: str) -> None:
     show_record({"deleted": identities.delete(ground, name, account_id).arn}, as_json=as_json)
 
 
+@command.command(name="verify")
+@click.argument("name")
+@_account
+@on_store
+def verify(ground: Ground, as_json: bool, name: str, account_id: str) -> None:
+    """Ask DNS for the records of a domain now, or mail an address its code; ends with 1 if not verified."""
+    from relay.control import verification
+
+    done = verification.verify(ground, name, account_id)
+    shown = {
+        "arn": done.view.arn,
+        "verification_status": done.view.row.verification_status,
+        "dkim_status": done.view.row.dkim_status,
+    }
+    if as_json:
+        show_record({**shown, "records": [one.as_record() for one in done.records]}, as_json=True)
+    else:
+        for one in done.records:
+            click.echo(f"{one.type} {one.name}: {one.result}")
+            click.echo(f"  expected  {one.expected}")
+            for value in one.found or [f"({one.reason or 'nothing'})"]:
+                click.echo(f"  DNS has   {value}")
+        show_record(shown, as_json=False)
+    if done.view.row.verification_status != "SUCCESS":
+        sys.exit(1)
+
+
+@command.command(name="confirm")
+@click.argument("code")
+@on_store
+def confirm(ground: Ground, as_json: bool, code: str) -> None:
+    """Verify an address by the code that was mailed to it."""
+    from relay.control import confirmation, identities
+
+    row = confirmation.confirm(ground, code)
+    view = identities.show(ground, row.name, row.account_id)
+    shown = {"arn": view.arn, "verification_status": view.row.verification_status}
+    show_record(shown, as_json=as_json)
+
+
 @command.command(name="dkim")
 @click.argument("name")
 @_account
@@ -86,6 +127,7 @@ def delete(ground: Ground, as_json: bool, name: str, account_id: str) -> None:
     help="A key of your own.",
 )
 @click.option("--selector", help="The selector of the imported key.")
+@click.option("--rotate", is_flag=True, help="New keys; the old ones sign until DNS has the new records.")
 @on_store
 def dkim_(
     ground: Ground,
@@ -96,6 +138,7 @@ def dkim_(
     algorithm: str | None,
     file: Path | None,
     selector: str | None,
+    rotate: bool,
 ) -> None:
     """Change how mail from an identity is signed; without options, show it."""
     from relay.control import dkim, identities
@@ -107,6 +150,8 @@ def dkim_(
         dkim.import_key(ground, of, file.read_bytes(), selector)
     if algorithm is not None:
         dkim.set_algorithm(ground, of, "both" if algorithm == "both" else "rsa-2048")
+    if rotate:
+        dkim.rotate(ground, of)
     if enabled is not None:
         dkim.set_enabled(ground, of, enabled)
     record = identities.show(ground, name, account_id).as_record()

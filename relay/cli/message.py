@@ -43,7 +43,7 @@ def show_message(ground: Ground, as_json: bool, key: str) -> None:
 
 
 def _explained(ground: Ground, record: dict[str, Any]) -> Explanation | None:
-    """The decision made again; None for our own reports, and where the sender is gone."""
+    """The decision made again; None for our own mail, and where the sender is gone."""
     from relay.control.explanation import explain_record
     from relay.control.ground import ControlError
 
@@ -61,6 +61,8 @@ def _accepted(found: dict[str, Any]) -> Iterator[str]:
     yield f"accepted     {instant(found['received_at'])}, {found['size_bytes']} octets"
     if "report_on" in record:
         yield f"our report   {record['kind']} of {record['report_on']}"
+    elif "confirmation_of" in record:
+        yield f"our mail     code for {record['confirmation_of']}"
     else:
         yield from _decision(found, record)
     yield from _recipients(found)

@@ -86,11 +86,13 @@ def _described(key: PrivateKey, selector: str) -> NewKey:
     return NewKey(selector, algorithm_of(key), public_record(key), pem)
 
 
-def seal_key(ground: Ground, write: ControlWrite, of: IdentityRow, key: NewKey) -> None:
+def seal_key(
+    ground: Ground, write: ControlWrite, of: IdentityRow, key: NewKey, status: str = "signing"
+) -> None:
     """Store the key, its private half sealed."""
     key_id = new_id()
     sealed = ground.secrets.seal(key.pem, identities.key_place(key_id))
-    row = KeyRow(key_id, key.selector, key.algorithm, key.public_record, "signing")
+    row = KeyRow(key_id, key.selector, key.algorithm, key.public_record, status)
     identities.add_key(write, of, row, sealed, now())
 
 
@@ -112,19 +114,35 @@ def set_algorithm(ground: Ground, of: IdentityRow, algorithm: Literal["rsa-2048"
             identities.remove_keys(write, of, ED25519)
 
 
+def rotate(ground: Ground, of: IdentityRow) -> None:
+    """New keys that wait until DNS has their records; meanwhile the old ones sign."""
+    _require_domain(of)
+    with ground.store.read() as connection:
+        algorithms = {key.algorithm for key in identities.keys(connection, of.id) if key.status == "signing"}
+    fresh = [new_key(algorithm) for algorithm in sorted(algorithms)]
+    with ground.write() as write:
+        identities.remove_keys(write, of, status="pending")
+        for key in fresh:
+            seal_key(ground, write, of, key, "pending")
+        identities.touch(write.connection, of, check_at=now())
+
+
 def import_key(ground: Ground, of: IdentityRow, material: bytes, selector: str) -> None:
     """Sign with the owner's own key instead of ours of the same algorithm.
 
-    Its record must be seen in DNS before it signs, unless the identity was vouched for: until then mail
-    goes unsigned, as in SES.
+    If DNS vouches for the keys that sign now, the new one waits until it is seen there too; where the
+    operator does, it signs at once.
     """
     _require_domain(of)
     key = imported_key(material, selector)
+    waits = of.dkim_requested_at is not None and of.dkim_status in ("SUCCESS", "TEMPORARY_FAILURE")
     with ground.write() as write:
-        identities.remove_keys(write, of, key.algorithm)
+        identities.remove_keys(write, of, key.algorithm, "pending" if waits else None)
         if any(one.selector == key.selector for one in identities.keys(write.connection, of.id)):
             raise ControlError("already_exists", f"{of.name} has a key with the selector {key.selector}")
-        seal_key(ground, write, of, key)
+        seal_key(ground, write, of, key, "pending" if waits else "signing")
+        if of.dkim_requested_at is not None:
+            identities.touch(write.connection, of, check_at=now())
 
 
 def _require_domain(of: IdentityRow) -> None:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import secrets as random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from relay.control.proof import SES_INTERVALS, Intervals
 from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.store.changes import ControlWrite, control_write
 from relay.store.engine import Store
 from relay.store.secrets import Secrets
 from relay.submission.identifiers import compose_id
 
+if TYPE_CHECKING:
+    from relay.resolver import DNS
+
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 # Worker number 0 is the control plane's; its ids differ by chance within a millisecond.
 _CONTROL_WORKER = 0
+
+
+def no_dns() -> DNS:
+    """The answer of a ground that was made without a resolver."""
+    raise ControlError("unavailable", "there is no resolver here: DNS cannot be asked")
 
 
 class ControlError(Exception):
@@ -33,7 +43,8 @@ class Ground:
     """The store, its key and its region, and who acts ("cli:root").
 
     ``owner_out_of_sandbox_too`` is the operator's setting for decisions, ``quotas`` what accounts without
-    numbers of their own may send.
+    numbers of their own may send, ``intervals`` how often DNS is asked about identities; ``dns`` makes the
+    resolver that is asked, since few operations need one.  ``hostname`` is ours, in mail that we write.
     """
 
     store: Store
@@ -42,6 +53,9 @@ class Ground:
     actor: str
     owner_out_of_sandbox_too: bool = False
     quotas: QuotaDefaults = SES_QUOTAS
+    intervals: Intervals = SES_INTERVALS
+    dns: Callable[[], DNS] = no_dns
+    hostname: str = "localhost"
 
     @contextmanager
     def write(self) -> Iterator[ControlWrite]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.authorization.identities import identity_arn, parse_identity_arn
-from relay.control import accounts
+from relay.control import accounts, confirmation
 from relay.control.dkim import new_key, seal_key
 from relay.control.ground import ControlError, Ground, new_id, now
 from relay.store import identities
@@ -43,7 +43,10 @@ class IdentityView:
             "verification_status": row.verification_status,
             "dkim_enabled": row.dkim_enabled,
             "dkim_status": row.dkim_status,
-            "keys": [{"selector": key.selector, "algorithm": key.algorithm} for key in self.keys],
+            "keys": [
+                {"selector": key.selector, "algorithm": key.algorithm, "status": key.status}
+                for key in self.keys
+            ],
             "policies": list(self.policies),
             "configuration_set": row.configuration_set,
             "feedback_forwarding": row.feedback_forwarding,
@@ -84,6 +87,7 @@ def create(ground: Ground, name: str, account_id: str, verified: bool = False) -
     name = normalised(name)
     is_domain = "@" not in name
     status = "SUCCESS" if verified else "PENDING"
+    at = now()
     row = IdentityRow(
         id=new_id(),
         account_id=account_id,
@@ -95,7 +99,11 @@ def create(ground: Ground, name: str, account_id: str, verified: bool = False) -
         dkim_status=status if is_domain else "NOT_STARTED",
         feedback_forwarding=True,
         configuration_set=None,
-        created_at=now(),
+        created_at=at,
+        # What is vouched for is never looked up: DNS takes nothing from it.
+        verification_requested_at=None if verified else at,
+        dkim_requested_at=at if is_domain and not verified else None,
+        check_at=at if is_domain and not verified else None,
     )
     # Generated outside the transaction: an RSA key takes a moment, and the store has one writer.
     key = new_key("rsa-sha256") if is_domain else None
@@ -105,6 +113,8 @@ def create(ground: Ground, name: str, account_id: str, verified: bool = False) -
         identities.add(write, row)
         if key is not None:
             seal_key(ground, write, row, key)
+        elif not verified:
+            confirmation.ask(ground, write, row)
     return show(ground, name, account_id)
 
 

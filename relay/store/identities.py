@@ -59,6 +59,28 @@ def change(write: ControlWrite, row: IdentityRow, action: str, **values: Any) ->
     _record(write, row, action)
 
 
+def touch(connection: Connection, row: IdentityRow, **values: Any) -> None:
+    """Change what no cache holds: when it is looked at, and since when it waits."""
+    connection.execute(update(identity).where(identity.c.id == row.id).values(values))
+
+
+def due(connection: Connection, at: int, limit: int) -> list[IdentityRow]:
+    """Identities to be looked at, the longest due first."""
+    query = select(identity).where(identity.c.check_at <= at).order_by(identity.c.check_at).limit(limit)
+    return [IdentityRow(**row) for row in connection.execute(query).mappings()]
+
+
+def next_check(connection: Connection) -> int | None:
+    """When the next identity is due."""
+    return connection.execute(select(func.min(identity.c.check_at))).scalar()
+
+
+def claim_check(connection: Connection, row: IdentityRow, until: int) -> bool:
+    """Take the look on: ours, unless another process moved it first."""
+    ours = identity.c.id == row.id, identity.c.check_at == row.check_at
+    return connection.execute(update(identity).where(*ours).values(check_at=until)).rowcount == 1
+
+
 def remove(write: ControlWrite, row: IdentityRow) -> None:
     """The identity with its keys and policies."""
     for table in (dkim_key, identity_policy):
@@ -70,6 +92,12 @@ def remove(write: ControlWrite, row: IdentityRow) -> None:
 def find(connection: Connection, account_id: str, name: str) -> IdentityRow | None:
     query = select(identity).where(identity.c.account_id == account_id, identity.c.name == name)
     row = connection.execute(query).mappings().first()
+    return IdentityRow(**row) if row else None
+
+
+def find_by_confirmation(connection: Connection, hashed: str) -> IdentityRow | None:
+    """The address that waits for the code with this hash."""
+    row = connection.execute(select(identity).where(identity.c.confirmation == hashed)).mappings().first()
     return IdentityRow(**row) if row else None
 
 
@@ -105,12 +133,24 @@ def add_key(write: ControlWrite, of: IdentityRow, key: KeyRow, sealed: bytes, at
     _record(write, of, "PutEmailIdentityDkimSigningAttributes")
 
 
-def remove_keys(write: ControlWrite, of: IdentityRow, algorithm: str | None = None) -> None:
-    """Its keys, or those of one algorithm."""
+def remove_keys(
+    write: ControlWrite, of: IdentityRow, algorithm: str | None = None, status: str | None = None
+) -> None:
+    """Its keys, or those of one algorithm or status."""
     query = delete(dkim_key).where(dkim_key.c.identity_id == of.id)
     if algorithm is not None:
         query = query.where(dkim_key.c.algorithm == algorithm)
+    if status is not None:
+        query = query.where(dkim_key.c.status == status)
     write.connection.execute(query)
+    _record(write, of, "PutEmailIdentityDkimSigningAttributes")
+
+
+def promote_key(write: ControlWrite, of: IdentityRow, key: KeyRow) -> None:
+    """A key that waited signs from now on, instead of the one of its algorithm before it."""
+    others = dkim_key.c.identity_id == of.id, dkim_key.c.algorithm == key.algorithm, dkim_key.c.id != key.id
+    write.connection.execute(delete(dkim_key).where(*others))
+    write.connection.execute(update(dkim_key).where(dkim_key.c.id == key.id).values(status="signing"))
     _record(write, of, "PutEmailIdentityDkimSigningAttributes")
 
 

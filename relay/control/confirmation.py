@@ -1,0 +1,141 @@
+"""Verification of addresses: whoever reads their mail has the code (R2).
+
+The code goes out by our own queue; the store keeps its hash.  It serves once, and for 24 hours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+
+import orjson
+
+from relay.authorization.identities import identity_arn
+from relay.control.ground import ControlError, Ground, letters, new_id, now
+from relay.control.proof import FAILED, PENDING, SUCCESS
+from relay.queue.spool import NewMessage, insert_messages
+from relay.queue.values import QueuedMessage, QueuedRecipient
+from relay.store import identities
+from relay.store.changes import ControlWrite
+from relay.store.identities import IdentityRow
+from relay.submission.identifiers import ses_message_id
+
+# 160 bits: nobody guesses one.
+_LETTERS = 32
+
+_TEXT = """\
+Account {account} wants to send mail as {address}
+through {hostname}.
+
+If you agree, confirm with this code, or give it to whoever runs the relay:
+
+    relay identity confirm {code}
+
+It serves once, until {until:%Y-%m-%d %H:%M} UTC.
+If you do not know what this is about, do nothing: the address then stays unverified.
+"""
+
+
+def ask(ground: Ground, write: ControlWrite, row: IdentityRow) -> None:
+    """Mail a new code to the address; one that was sent before no longer serves."""
+    code, at = letters(_LETTERS), now()
+    until = at + ground.intervals.confirm_seconds * 1_000_000
+    identities.change(
+        write,
+        row,
+        "VerifyEmailIdentity",
+        verification_status=PENDING,
+        verification_requested_at=at,
+        check_at=until,
+        confirmation=_hashed(code),
+    )
+    insert_messages(write.connection, [_mail(ground, row, code, at, until)])
+
+
+def confirm(ground: Ground, code: str) -> IdentityRow:
+    """The address whose code this is, now verified.  An unknown, used or late code is all the same."""
+    with ground.write() as write:
+        row = identities.find_by_confirmation(write.connection, _hashed(code.strip().upper()))
+        if row is None or _is_late(ground, row, now()):
+            raise ControlError(
+                "invalid_code",
+                "no address waits for this code: it is not one, was used, or is too old; "
+                "`relay identity verify` mails a new one",
+            )
+        identities.change(
+            write, row, "ConfirmEmailIdentity", verification_status=SUCCESS, check_at=None, confirmation=None
+        )
+    return row
+
+
+def expire(ground: Ground, seen: IdentityRow, at: int) -> IdentityRow | None:
+    """Give up on an address whose code nobody used in time; the row as it is then, None if it is gone."""
+    with ground.write() as write:
+        row = identities.find(write.connection, seen.account_id, seen.name)
+        if row is None or row.id != seen.id or row.verification_status != PENDING:
+            return row
+        if not _is_late(ground, row, at):
+            return row
+        identities.change(
+            write, row, "UpdateVerification", verification_status=FAILED, check_at=None, confirmation=None
+        )
+        return identities.find(write.connection, row.account_id, row.name)
+
+
+def _is_late(ground: Ground, row: IdentityRow, at: int) -> bool:
+    asked_at = row.verification_requested_at or 0
+    return at >= asked_at + ground.intervals.confirm_seconds * 1_000_000
+
+
+def _hashed(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+def _mail(ground: Ground, row: IdentityRow, code: str, at: int, until: int) -> NewMessage:
+    message_id = new_id()
+    octets = _octets(ground, row, code, at, until, ses_message_id(message_id))
+    head, _, body = octets.partition(b"\r\n\r\n")
+    arn = identity_arn(ground.region, row.account_id, row.name)
+    message = QueuedMessage(
+        id=message_id,
+        account_id=row.account_id,
+        identity_arn=arn,
+        reverse_path="",
+        return_path="",
+        configuration_set=None,
+        received_at=at,
+        expires_at=until,
+        size_bytes=len(octets),
+        header=head + b"\r\n",
+        body=(body,),
+        chunks=1,
+    )
+    to = QueuedRecipient(0, row.name, row.name.rpartition("@")[2])
+    return NewMessage(message, (to,), orjson.dumps({"confirmation_of": arn}).decode(), lease=None)
+
+
+def _octets(ground: Ground, row: IdentityRow, code: str, at: int, until: int, message_id: str) -> bytes:
+    mail = EmailMessage(policy=SMTP)
+    mail["From"] = f"Mail relay <no-reply@{ground.hostname}>"
+    mail["To"] = row.name
+    mail["Subject"] = f"Confirm {row.name}"
+    mail["Date"] = format_datetime(_instant(at))
+    mail["Message-ID"] = f"<{message_id}@{ground.hostname}>"
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(
+        _TEXT.format(
+            account=row.account_id,
+            address=row.name,
+            hostname=ground.hostname,
+            code=code,
+            until=_instant(until),
+        )
+    )
+    return mail.as_bytes()
+
+
+def _instant(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC)
