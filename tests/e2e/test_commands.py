@@ -303,7 +303,7 @@ class TestIdentities:
         command = ["identity", "dkim", "owner.example", "--account", OWNER]
         (tmp_path / "key.pem").write_bytes(pem(2048))
         done = relay.run(*command, "--import", str(tmp_path / "key.pem"), "--selector", "mine")
-        assert done["keys"] == [{"selector": "mine", "algorithm": "rsa-sha256"}]
+        assert done["keys"] == [{"selector": "mine", "algorithm": "rsa-sha256", "status": "signing"}]
         (tmp_path / "small.pem").write_bytes(pem(1024))
         code, _, err = relay.invoke(*command, "--import", str(tmp_path / "small.pem"), "--selector", "small")
         assert (code, "2048" in err) == (1, True)
