@@ -13,6 +13,13 @@ from relay.cli.output import instant, show_json, show_record, show_table
 if TYPE_CHECKING:
     from relay.control.ground import Ground
 
+_networks = click.option(
+    "--network",
+    "networks",
+    metavar="CIDR",
+    multiple=True,
+    help="It may be used from this network alone; more than once for several.",
+)
 _account = click.option("--account", "account_id", metavar="ID", required=True, help="Who carries its usage.")
 
 
@@ -26,6 +33,7 @@ def command() -> None:
 @click.option("--user", metavar="NAME", help="The user it belongs to.")
 @click.option("--service", metavar="NAME", help="A service, such as cognito-idp.amazonaws.com.")
 @click.option("--source-arn", metavar="ARN", help="The resource that the service acts for.")
+@_networks
 @on_store
 def create(
     ground: Ground,
@@ -34,6 +42,7 @@ def create(
     user: str | None,
     service: str | None,
     source_arn: str | None,
+    networks: tuple[str, ...],
 ) -> None:
     """Make a credential. The secret and the password are shown once, now."""
     from relay.control import credentials
@@ -43,9 +52,9 @@ def create(
     if user is not None and source_arn is not None:
         raise click.UsageError("--source-arn belongs to --service.")
     if user is not None:
-        new = credentials.create_for_user(ground, account_id, user)
+        new = credentials.create_for_user(ground, account_id, user, networks)
     else:
-        new = credentials.create_for_service(ground, account_id, service or "", source_arn)
+        new = credentials.create_for_service(ground, account_id, service or "", source_arn, networks)
     record = {
         "access_key_id": new.access_key_id,
         "secret_access_key": new.secret_access_key,
@@ -73,12 +82,30 @@ def list_(ground: Ground, as_json: bool, account_id: str) -> None:
                 "access key": row.access_key_id,
                 "active": row.active,
                 "service": row.service,
+                "from": ", ".join(row.networks or ("anywhere",)),
                 "created": instant(row.created_at),
             }
             for row in rows
         ],
         as_json=False,
     )
+
+
+@command.command(name="update")
+@click.argument("access_key_id", metavar="ACCESS_KEY_ID")
+@_networks
+@click.option("--any-network", is_flag=True, help="It may be used from anywhere.")
+@on_store
+def update(
+    ground: Ground, as_json: bool, access_key_id: str, networks: tuple[str, ...], any_network: bool
+) -> None:
+    """Change from where it may be used; open sessions from elsewhere end at their next message."""
+    from relay.control import credentials
+
+    if bool(networks) == any_network:
+        raise click.UsageError("Name either --network or --any-network.")
+    row = credentials.set_networks(ground, access_key_id, networks)
+    show_record({"access_key_id": row.access_key_id, "networks": row.networks}, as_json=as_json)
 
 
 @command.command(name="activate")

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from relay import metrics
+from relay.control.authentication import Failure
 from relay.intake import Intake, Receipt
 from relay.maillog import Log
 from relay.session import replies
@@ -20,7 +21,7 @@ from relay.submission.principal import Principal
 from relay.submission.submission import Client
 
 # StoreUnavailable is raised by it when nobody can tell whether the login is right.
-Authenticate = Callable[[str, bytes, str], Awaitable[Principal | None]]
+Authenticate = Callable[[str, bytes, str], Awaitable[Principal | Failure]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +61,21 @@ class Handler:
     async def log_in(self, login: Login, source_ip: str, network: str) -> Principal | Reply:
         """The principal, or the reply to a failed login, which comes later with each failure."""
         try:
-            principal = await self._authenticate(login.username, login.password, source_ip)
+            result = await self._authenticate(login.username, login.password, source_ip)
         except self._unavailable as error:
             self.log("unavailable", level="error", client=source_ip, error=str(error))
             return replies.AUTH_UNAVAILABLE
-        if principal is not None and not login.is_foreign:
-            return principal
+        if isinstance(result, Principal) and not login.is_foreign:
+            return result
+        why = result.value if isinstance(result, Failure) else "wants to act as another"
         metrics.AUTH_FAILURES.inc()
-        self.log("login failed", level="warning", client=source_ip, user=login.username)
+        self.log("login failed", level="warning", client=source_ip, user=login.username, reason=why)
         await asyncio.sleep(self._failures.note(network, login.username, time.monotonic()))
         return replies.BAD_CREDENTIALS
 
-    def is_current(self, principal: Principal) -> bool:
+    def is_current(self, principal: Principal, source_ip: str) -> bool:
         """Whether the credential still holds, as far as is known here."""
-        return self._intake.directory.is_current(principal)
+        return self._intake.directory.is_current(principal, source_ip)
 
     def refusing(self) -> Reply | None:
         """Why no mail is taken at present, or None."""

@@ -197,7 +197,7 @@ class SMTPSession(SMTPStream):
             return replies.NEEDS_AUTH
         if self._mail is not None:
             return replies.NESTED_MAIL
-        if not self._handler.is_current(self._principal):
+        if not self._handler.is_current(self._principal, self._peer_ip):
             return replies.BAD_CREDENTIALS
         return self._handler.refusing()
 

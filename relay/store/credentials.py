@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from relay.store.changes import ControlWrite, credential_subject
 from relay.store.tables import credential
@@ -12,7 +13,10 @@ from relay.store.tables import credential
 
 @dataclass(frozen=True, slots=True)
 class CredentialRow:
-    """An access key of a user, or of a service that acts for ``source_arn``."""
+    """An access key of a user, or of a service that acts for ``source_arn``.
+
+    ``networks`` are where it may be used from, None for anywhere.
+    """
 
     access_key_id: str
     account_id: str
@@ -21,6 +25,7 @@ class CredentialRow:
     source_arn: str | None
     active: bool
     created_at: int
+    networks: tuple[str, ...] | None = None
 
 
 _COLUMNS = (
@@ -31,6 +36,7 @@ _COLUMNS = (
     credential.c.source_arn,
     credential.c.active,
     credential.c.created_at,
+    credential.c.networks,
 )
 
 
@@ -40,14 +46,20 @@ def secret_place(access_key_id: str) -> str:
 
 
 def add(write: ControlWrite, row: CredentialRow, sealed_secret: bytes) -> None:
-    values = {column.name: getattr(row, column.name) for column in _COLUMNS}
-    write.connection.execute(insert(credential), [{**values, "secret": sealed_secret}])
+    values = {**asdict(row), "networks": _stored(row.networks), "secret": sealed_secret}
+    write.connection.execute(insert(credential), [values])
     write.record(credential_subject(row.access_key_id), "CreateAccessKey")
 
 
 def set_active(write: ControlWrite, access_key_id: str, active: bool) -> None:
     found = credential.c.access_key_id == access_key_id
     write.connection.execute(update(credential).where(found).values(active=active))
+    write.record(credential_subject(access_key_id), "UpdateAccessKey")
+
+
+def set_networks(write: ControlWrite, access_key_id: str, networks: tuple[str, ...] | None) -> None:
+    found = credential.c.access_key_id == access_key_id
+    write.connection.execute(update(credential).where(found).values(networks=_stored(networks)))
     write.record(credential_subject(access_key_id), "UpdateAccessKey")
 
 
@@ -59,12 +71,25 @@ def remove(write: ControlWrite, access_key_id: str) -> None:
 def find(connection: Connection, access_key_id: str) -> CredentialRow | None:
     query = select(*_COLUMNS).where(credential.c.access_key_id == access_key_id)
     row = connection.execute(query).mappings().first()
-    return CredentialRow(**row) if row else None
+    return _row(row) if row else None
 
 
 def every(connection: Connection, account_id: str) -> list[CredentialRow]:
     query = select(*_COLUMNS).where(credential.c.account_id == account_id).order_by(credential.c.created_at)
-    return [CredentialRow(**row) for row in connection.execute(query).mappings()]
+    return [_row(row) for row in connection.execute(query).mappings()]
+
+
+def networks_of(stored: str | None) -> tuple[str, ...] | None:
+    """The networks as the column holds them."""
+    return None if stored is None else tuple(json.loads(stored))
+
+
+def _stored(networks: tuple[str, ...] | None) -> str | None:
+    return None if networks is None else json.dumps(networks)
+
+
+def _row(row: RowMapping) -> CredentialRow:
+    return CredentialRow(**{**row, "networks": networks_of(row["networks"])})
 
 
 def of_user(connection: Connection, user_id: int) -> list[str]:

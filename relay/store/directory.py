@@ -37,6 +37,7 @@ from relay.store.changes import (
     identity_subject,
     user_subject,
 )
+from relay.store.credentials import networks_of
 from relay.store.engine import Store, StoreUnavailable
 from relay.store.secrets import Secrets
 from relay.store.tables import (
@@ -49,7 +50,7 @@ from relay.store.tables import (
     identity_policy,
     user_policy,
 )
-from relay.submission.principal import Principal, PrincipalKind
+from relay.submission.principal import Network, Principal, PrincipalKind, is_within, parse_network
 from relay.submission.smtp_password import smtp_password
 
 POLL_SECONDS = 0.2
@@ -64,6 +65,11 @@ class Credential:
     principal: Principal
     active: bool
     password: bytes
+    networks: tuple[Network, ...] | None = None
+
+    def may_come_from(self, source_ip: str) -> bool:
+        """Whether it may be used from that address."""
+        return self.networks is None or is_within(source_ip, self.networks)
 
     def __repr__(self) -> str:
         return f"Credential({self.principal.access_key_id}, active={self.active})"
@@ -153,10 +159,10 @@ class Directory:
         found, _ = await self._get({subject: lambda c: self._read_credential(c, access_key_id)})
         return found[subject]  # type: ignore[no-any-return]
 
-    def is_current(self, principal: Principal) -> bool:
+    def is_current(self, principal: Principal, source_ip: str) -> bool:
         """Whether nothing is known against the credential; ``ground`` asks again before a commit."""
         held = self._entries.get(credential_subject(principal.access_key_id), _MISSING)
-        return held is _MISSING or _holds(held, principal)
+        return held is _MISSING or _holds(held, principal, source_ip)
 
     async def ground(self, send: Send) -> tuple[Ground, KeysOf, Basis] | None:
         """What ``decide`` needs for a submission, the keys of an identity, and the basis for the commit.
@@ -167,7 +173,7 @@ class Directory:
         found, change = await self._get(
             {subject: lambda c: self._read_credential(c, send.principal.access_key_id)}
         )
-        if not _holds(found[subject], send.principal):
+        if not _holds(found[subject], send.principal, send.source_ip):
             return None
         ground, keys_of, basis = await self.ground_for_anyone(send)
         return ground, keys_of, Basis(min(change, basis.change), basis.subjects | {subject.lower()})
@@ -290,7 +296,14 @@ class Directory:
         if row is None:
             return None
         secret = self._secrets.open(row.secret, f"credential/secret/{access_key_id}").decode()
-        return Credential(_principal(row), row.active, smtp_password(secret, self._region).encode())
+        password = smtp_password(secret, self._region).encode()
+        networks = networks_of(row.networks)
+        return Credential(
+            _principal(row),
+            row.active,
+            password,
+            None if networks is None else tuple(parse_network(one) for one in networks),
+        )
 
     def _read_identities(
         self, connection: Connection, account_id: str, folded: str
@@ -361,8 +374,10 @@ def _set_reader(account_id: str, name: str) -> _Read:
     return lambda connection: _read_set(connection, account_id, name)
 
 
-def _holds(held: Credential | None, principal: Principal) -> bool:
-    return held is not None and held.active and held.principal.unique_id == principal.unique_id
+def _holds(held: Credential | None, principal: Principal, source_ip: str) -> bool:
+    if held is None or not held.active or held.principal.unique_id != principal.unique_id:
+        return False
+    return held.may_come_from(source_ip)
 
 
 def _read_set(connection: Connection, account_id: str, name: str) -> ConfigurationSet | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,3 +33,27 @@ class Principal:
     user_name: str | None = None
     source_arn: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parse_network(text: str) -> Network:
+    """A network in CIDR form, or one address; ValueError says what is wrong with it."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network such as 192.0.2.0/24 or 2001:db8::/32") from None
+    raise ValueError(f"{text!r} is an address within a network; the network is {meant}")
+
+
+def is_within(address: str, networks: Iterable[Network]) -> bool:
+    """Whether a client's address lies in one of the networks; IPv4 within IPv6 counts as IPv4."""
+    parsed = ipaddress.ip_address(address)
+    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in networks)

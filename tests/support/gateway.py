@@ -177,7 +177,11 @@ class Gateway:
             client.starttls(context=context)
         client.ehlo("client.example")
         if login is not None:
-            client.login(login.username, login.password)
+            try:
+                client.login(login.username, login.password)
+            except smtplib.SMTPAuthenticationError:
+                client.close()
+                raise
         return client
 
     def send(

@@ -148,19 +148,19 @@ async def test_what_did_not_exist_is_found_once_it_was_made(side: Side) -> None:
 async def test_credential_that_is_switched_off_and_on(side: Side) -> None:
     await side.directory.poll()
     who, key = await side.principal(), side.login.access_key_id
-    assert side.directory.is_current(who)
+    assert side.directory.is_current(who, "192.0.2.1")
     credentials.set_active(side.ground, key, False)
     await side.directory.poll()
-    assert side.directory.is_current(who), "nothing is known of it until it is read again"
+    assert side.directory.is_current(who, "192.0.2.1"), "nothing is known of it until it is read again"
     held = await side.directory.credential(key)
     assert held is not None
     assert not held.active
-    assert not side.directory.is_current(who)
+    assert not side.directory.is_current(who, "192.0.2.1")
     assert await side.directory.ground(await side.send(principal=who)) is None
     credentials.set_active(side.ground, key, True)
     await side.directory.poll()
     await side.directory.credential(key)
-    assert side.directory.is_current(who)
+    assert side.directory.is_current(who, "192.0.2.1")
     assert isinstance(await side.decided(), Allowed)
 
 
@@ -169,7 +169,7 @@ async def test_deleted_credential_is_nobodys(side: Side) -> None:
     credentials.delete(side.ground, side.login.access_key_id)
     await side.directory.poll()
     assert await side.directory.credential(side.login.access_key_id) is None
-    assert not side.directory.is_current(who)
+    assert not side.directory.is_current(who, "192.0.2.1")
     assert await side.directory.ground(await side.send(principal=who)) is None
 
 
