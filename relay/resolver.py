@@ -73,7 +73,7 @@ class Resolver:
     """Asks the machine's name servers, or ``servers`` (``address`` or ``address:port``)."""
 
     def __init__(self, servers: Sequence[str] = (), timeout_seconds: float = 5.0) -> None:
-        self._resolver = dns.asyncresolver.Resolver(configure=not servers)
+        self._resolver = _configured() if not servers else dns.asyncresolver.Resolver(configure=False)
         self._resolver.cache = dns.resolver.LRUCache(_CACHED_ANSWERS)
         self._resolver.lifetime = timeout_seconds
         self._resolver.search = []
@@ -125,6 +125,16 @@ class Resolver:
             return Absent()
         except (dns.exception.DNSException, OSError, ValueError, UnicodeError) as error:
             return Unavailable(_reason(name, kind, error))
+
+
+def _configured() -> dns.asyncresolver.Resolver:
+    try:
+        return dns.asyncresolver.Resolver()
+    except dns.resolver.NoResolverConfiguration:
+        # As resolv.conf(5) has it: without the file, the name server on the local machine.
+        local = dns.asyncresolver.Resolver(configure=False)
+        local.nameservers = [_nameserver("127.0.0.1")]
+        return local
 
 
 def _nameserver(server: str) -> Any:

@@ -25,6 +25,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -86,6 +87,15 @@ HOST_NAME = re.compile(
 def _host_name(text: str) -> str:
     if not HOST_NAME(text):
         raise ValueError(f"{text!r} is not a host name in ASCII, such as relay.example.com")
+    return text.lower()
+
+
+def _route_domain(text: str) -> str:
+    if text and not HOST_NAME(text.removeprefix(".")):
+        raise ValueError(
+            f"{text!r} is not a domain in ASCII: customer.example for that domain alone,"
+            " .customer.example for all below it"
+        )
     return text.lower()
 
 
@@ -166,23 +176,79 @@ class SmtpSection(_Section):
     )
 
 
+TLS = Literal["none", "opportunistic", "require", "verify"]
+_USER_AND_FILE = "a user needs a password file, and a password file a user"
+
+
+class RouteSection(_Section):
+    """Where some mail goes.  ``smarthost`` empty is by MX; an empty domain or account matches all."""
+
+    domain: Annotated[str, AfterValidator(_route_domain)] = ""
+    account: Annotated[str, Field(pattern=r"^([0-9]{12})?$")] = ""
+    smarthost: Annotated[str, AfterValidator(_smarthost)] = ""
+    tls: TLS = "opportunistic"
+    user: str = ""
+    password_file: str = ""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RouteSection:
+        if bool(self.user) != bool(self.password_file):
+            raise ValueError(_USER_AND_FILE)
+        if self.user and not self.smarthost:
+            raise ValueError("user: there is no AUTH to the MX of a domain; name a smarthost")
+        return self
+
+
 class DeliverySection(_Section):
     smarthost: Annotated[str, AfterValidator(_smarthost)] = Field(
-        "", description="host:port of the next hop, which takes all mail."
+        "", description="host:port of the next hop that takes all mail; empty: mail goes to the domains' MX."
     )
-    smarthost_tls: Literal["none", "opportunistic", "require", "verify"] = Field(
+    smarthost_tls: TLS = Field(
         "opportunistic",
-        description='TLS to it: "require" never falls back to plaintext, "verify" also checks the name.',
+        description='TLS to it, or to the MX: "require" never falls back to plaintext, "verify" also checks'
+        " the name.",
     )
     smarthost_user: str = Field("", description="User name for AUTH to it; empty is no AUTH.")
     smarthost_password_file: str = Field("", description="File that holds the password for it.")
+    port: int = Field(25, ge=1, le=65535, description="Port of the MX hosts.")
+    ca_file: str = Field(
+        "", description="PEM file of authorities to trust at next hops besides the system's."
+    )
     connections: int = Field(20, ge=1, le=500, description="Connections to one next hop from one worker.")
+    connections_in_all: int = Field(
+        500, ge=1, le=10_000, description="Connections to all next hops together from one worker."
+    )
+    connection_messages: int = Field(
+        1000, ge=1, description="Messages over one connection, then it is closed."
+    )
+    connection_seconds: int = Field(300, ge=1, description="Age at which a connection takes no more.")
     retry_first_seconds: int = Field(60, ge=1, description="Wait before the second attempt; it doubles.")
     retry_max_seconds: int = Field(3600, ge=1, description="The longest wait between two attempts.")
     expire_seconds: int = Field(50_400, ge=1, description="After so long mail bounces (SES: 14 h).")
     delay_notice_seconds: int = Field(
         14_400, ge=0, description="After so long the Return-Path is told of the delay; 0 is never."
     )
+    routes: tuple[RouteSection, ...] = Field(
+        (),
+        description="Other ways for some mail, the first match wins (docs/delivery.md):"
+        ' [{ domain = ".lab.example", smarthost = "mail.lab.example:25", tls = "require" }].',
+    )
+
+    @field_validator("routes")
+    @classmethod
+    def _routes_match_something(cls, routes: tuple[RouteSection, ...]) -> tuple[RouteSection, ...]:
+        for at, route in enumerate(routes):
+            if not route.domain and not route.account:
+                raise ValueError(f"route {at}: name the domain or the account whose mail takes it")
+        return routes
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DeliverySection:
+        if bool(self.smarthost_user) != bool(self.smarthost_password_file):
+            raise ValueError(f"smarthost_user, smarthost_password_file: {_USER_AND_FILE}")
+        if self.smarthost_user and not self.smarthost:
+            raise ValueError("smarthost_user: there is no AUTH to the MX of a domain; name a smarthost")
+        return self
 
 
 class DnsSection(_Section):

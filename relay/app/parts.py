@@ -12,7 +12,8 @@ from relay.app.tls import server_context
 from relay.authorization.decision import Rules
 from relay.control.authentication import Authenticator
 from relay.control.verification import Watch
-from relay.delivery.route import Destination, TLSMode
+from relay.delivery.line import ReuseLimits
+from relay.delivery.route import Destination, Route, Routes, TLSMode
 from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.feedback.bounces import BounceMail
 from relay.feedback.dispatcher import Dispatcher
@@ -28,9 +29,10 @@ from relay.queue.settlement import Settlement
 from relay.queue.spool import Spool
 from relay.queue.values import Consignment, Lease, QueuedMessage, Settled, StoreUnavailable
 from relay.queue.writer import GroupWriter
+from relay.resolver import Resolver
 from relay.session.handler import Handler, SessionSettings
 from relay.session.listener import Listener
-from relay.settings import Settings, parse_endpoint
+from relay.settings import RouteSection, Settings, parse_endpoint
 from relay.store.directory import Directory
 from relay.store.engine import Store
 from relay.store.secrets import Secrets
@@ -67,6 +69,9 @@ class _Queue:
     async def release(self, consignments: Sequence[Consignment]) -> None:
         await self.claims.release(consignments)
 
+    async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None:
+        await self.claims.postpone(consignments, seconds)
+
     def body(self, of: QueuedMessage) -> AsyncIterator[bytes]:
         return self.spool.body(of)
 
@@ -78,8 +83,9 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     spool = Spool(store, writer)
     directory = Directory(store, secrets, _rules(settings), quota_defaults(settings))
     settlement = Settlement(writer, ids.next)
+    dns = Resolver(settings.dns.servers, settings.dns.timeout_seconds)
     queue = _Queue(spool, Claims(store, writer, lease), settlement)
-    delivery = DeliveryWorker(_delivery_settings(settings), queue, log, random.random)
+    delivery = DeliveryWorker(_delivery_settings(settings), queue, dns, log, random.random)
     intake = Intake(
         _intake_settings(settings),
         directory,
@@ -136,19 +142,50 @@ def _session_settings(settings: Settings) -> SessionSettings:
 
 def _delivery_settings(settings: Settings) -> DeliverySettings:
     delivery = settings.delivery
-    host, port = parse_endpoint(delivery.smarthost)
-    password = ""
-    if delivery.smarthost_password_file:
-        password = settings.path(delivery.smarthost_password_file).read_text(encoding="utf-8").rstrip("\n")
     return DeliverySettings(
         hostname=settings.relay.hostname,
-        destination=Destination(
-            host, port, TLSMode(delivery.smarthost_tls), delivery.smarthost_user, password
-        ),
+        routes=_routes(settings),
         retry=RetryPolicy(
             first_seconds=delivery.retry_first_seconds,
             max_seconds=delivery.retry_max_seconds,
             delay_notice_seconds=delivery.delay_notice_seconds,
         ),
-        connections=delivery.connections,
+        reuse=ReuseLimits(
+            connections=delivery.connections,
+            messages=delivery.connection_messages,
+            seconds=delivery.connection_seconds,
+        ),
+        lanes=max(delivery.connections_in_all, delivery.connections),
     )
+
+
+def _routes(settings: Settings) -> Routes:
+    delivery = settings.delivery
+    default = RouteSection(
+        smarthost=delivery.smarthost,
+        tls=delivery.smarthost_tls,
+        user=delivery.smarthost_user,
+        password_file=delivery.smarthost_password_file,
+    )
+    return Routes(
+        default=_route(settings, default),
+        routes=tuple(_route(settings, one) for one in delivery.routes),
+        port=delivery.port,
+        ca_file=_ca_file(settings),
+    )
+
+
+def _route(settings: Settings, route: RouteSection) -> Route:
+    tls = TLSMode(route.tls)
+    if not route.smarthost:
+        return Route(None, tls, route.domain, route.account)
+    host, port = parse_endpoint(route.smarthost)
+    password = ""
+    if route.password_file:
+        password = settings.path(route.password_file).read_text(encoding="utf-8").rstrip("\n")
+    to = Destination(host, port, tls, route.user, password, _ca_file(settings))
+    return Route(to, tls, route.domain, route.account)
+
+
+def _ca_file(settings: Settings) -> str:
+    return str(settings.path(settings.delivery.ca_file)) if settings.delivery.ca_file else ""

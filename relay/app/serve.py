@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 from relay.app.listen import ListenError
@@ -44,16 +45,8 @@ def load_checked(file: Path) -> Settings:
 
 
 def _problems(settings: Settings, file: Path) -> list[str]:
-    problems = []
-    if not settings.delivery.smarthost:
-        problems.append(f"{file}: [delivery] smarthost: name the next hop, such as mail.example.com:587")
-    password_file = settings.delivery.smarthost_password_file
-    if settings.delivery.smarthost_user and not password_file:
-        problems.append(f"{file}: [delivery] smarthost_password_file: needed with smarthost_user")
-    if password_file and not settings.path(password_file).is_file():
-        problems.append(
-            f"{file}: [delivery] smarthost_password_file: {settings.path(password_file)}: no such file"
-        )
+    problems: list[str] = []
+    problems += _delivery_problems(settings, file)
     try:
         server_context(settings)
     except (OSError, ssl.SSLError) as error:
@@ -62,6 +55,21 @@ def _problems(settings: Settings, file: Path) -> list[str]:
             f" {settings.path(settings.smtp.private_key)}: {error}"
         )
     return problems
+
+
+def _delivery_problems(settings: Settings, file: Path) -> Iterator[str]:
+    """Files that are named and are not there, or not what they should be."""
+    delivery = settings.delivery
+    named = [("smarthost_password_file", delivery.smarthost_password_file)]
+    named += [(f"routes.{at}.password_file", one.password_file) for at, one in enumerate(delivery.routes)]
+    for key, name in named:
+        if name and not settings.path(name).is_file():
+            yield f"{file}: [delivery] {key}: {settings.path(name)}: no such file"
+    if delivery.ca_file:
+        try:
+            ssl.create_default_context().load_verify_locations(settings.path(delivery.ca_file))
+        except (OSError, ssl.SSLError) as error:
+            yield f"{file}: [delivery] ca_file: {settings.path(delivery.ca_file)}: {error}"
 
 
 def check_store(settings: Settings) -> None:

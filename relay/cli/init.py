@@ -13,7 +13,7 @@ from relay.cli.output import fail, show_record
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".")
 @click.option("--region", help="The region of every identity ARN here; fixed for good. [default: us-east-1]")
 @click.option("--hostname", help="Our own name, fully qualified. [default: this machine's]")
-@click.option("--smarthost", help="host:port of the next hop.")
+@click.option("--smarthost", help="host:port of the next hop for all mail. [default: by MX]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     directory: Path, region: str | None, hostname: str | None, smarthost: str | None, as_json: bool
@@ -28,5 +28,6 @@ def command(
         fail("unusable", str(error))
     show_record(done, as_json=as_json)
     if not as_json:
-        click.echo(f"\nNext: name the next hop in {directory / 'relay.toml'}, then run:")
+        where = f"all goes to {smarthost}" if smarthost else "goes to the MX of each recipient's domain"
+        click.echo(f"\nMail {where}: [delivery] in {directory / 'relay.toml'} says so. Next, run:")
         click.echo(f"  relay serve --config {directory / 'relay.toml'}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,6 +64,7 @@ class Connection:
         self.offer = offer
         self.tls = _tls_of(transport)
         self.sent = 0
+        self.opened_at = time.monotonic()
         self._transport = transport
         self._limits = limits
         self._must_reset = False
@@ -281,6 +283,14 @@ class _Peer:
         return f"{self.destination.host}[{self.address[0]}]:{self.destination.port}"
 
 
+async def dial_address(
+    destination: Destination, address: str, hostname: str, limits: TimeLimits
+) -> Connection:
+    """A session with ``destination`` at this very address; NoConnection if there is none."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return await _open(_Peer(destination, family, (address, destination.port), hostname, limits))
+
+
 async def _addresses(destination: Destination) -> list[tuple[int, Any]]:
     """By the system's resolver: a smart host may stand in /etc/hosts."""
     loop = asyncio.get_running_loop()
@@ -329,7 +339,7 @@ async def _open_with(peer: _Peer, tls: TLSMode) -> Connection:
         timeout=limits.connect,
         start_tls=False,
         use_tls=destination.implicit_tls,
-        tls_context=_context(tls),
+        tls_context=_context(tls, destination.ca_file),
     )
     phase = Phase.TLS if destination.implicit_tls else Phase.CONNECT
     try:
@@ -376,10 +386,12 @@ def _connection(client: aiosmtplib.SMTP, host: str, limits: TimeLimits) -> Conne
     return Connection(transport, host, offer, limits)  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=4)
-def _context(tls: TLSMode) -> ssl.SSLContext:
+@lru_cache(maxsize=16)
+def _context(tls: TLSMode, ca_file: str) -> ssl.SSLContext:
     """Made once: loading the system's certificates takes 18 ms."""
     context = ssl.create_default_context()
+    if ca_file:
+        context.load_verify_locations(ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls is not TLSMode.VERIFY:
         context.check_hostname = False

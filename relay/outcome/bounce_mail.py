@@ -17,6 +17,8 @@ from email.policy import compat32
 from email.utils import format_datetime
 from io import BytesIO
 
+from relay.outcome.outcome import Phase
+
 # RFC 3464 section 2.3.6 sets no limit; more of a stranger's words helps nobody.
 _LONGEST_TEXT = 400
 _POLICY = compat32.clone(linesep="\r\n", max_line_length=0)
@@ -169,7 +171,8 @@ def failed_recipients(notice: Sequence[dict[str, object]]) -> tuple[FailedRecipi
         FailedRecipient(
             address=str(one["address"]),
             status=str(one["status"] or _transient(one["enhanced"])),
-            code=one["code"] if isinstance(one["code"], int) else None,
+            # What DNS said is no remote's reply, though we word it as one.
+            code=one["code"] if isinstance(one["code"], int) and one["phase"] != Phase.ROUTE else None,
             text=" ".join(str(part) for part in (one["enhanced"], one["text"]) if part),
             host=str(one["host"]),
             at=int(str(one["at"])),

@@ -4,6 +4,7 @@ The policy, a line each, with its reason:
 
     any phase     no reply, garbage, broken or slow connection   temporary: it says nothing of the mail
     any phase     421                                            temporary: the host goes away
+    ROUTE         5yz, said by us for what DNS said for sure     permanent: no such domain, null MX, a loop
     before MAIL   any refusal                                    temporary: the next hop's or our own
                                                                  configuration is at fault, not the mail
     RCPT, DOT     552 without 5.3.4 or 5.2.3, 452                temporary: "too many recipients" or a
@@ -15,8 +16,8 @@ The policy, a line each, with its reason:
     MAIL ... DOT  4yz                                            temporary
     DOT           2yz                                            delivered
     elsewhere     2yz, 3yz where the dialogue ends               temporary: it makes no sense
-    DATA          5.6.3 of our own                               permanent: no 8BITMIME at the only next
-                                                                 hop, and signed mail is never converted
+    DATA          5.6.3 of our own                               permanent: no 8BITMIME at the next hop,
+                                                                 and signed mail is never converted
 
 A surprise defers: time bounces it, if nothing else does.
 """
@@ -30,7 +31,8 @@ from enum import StrEnum
 from relay.outcome.outcome import Failure, Phase, Reply
 
 _ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}").fullmatch
-_ABOUT_THE_MAIL = frozenset({Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT})
+# ROUTE has no other side: its replies are our own words for what DNS said.
+_ABOUT_THE_MAIL = frozenset({Phase.ROUTE, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT})
 
 
 class Kind(StrEnum):

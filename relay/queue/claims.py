@@ -33,6 +33,7 @@ _RELEASE = (
     )
     .values(state=State.QUEUED.value)
 )
+_POSTPONE = _RELEASE.values(due_at=bindparam("to_due_at"))
 
 
 class Claims:
@@ -57,6 +58,13 @@ class Claims:
         if rows:
             await self._writer.submit(alone(lambda connection: _release(connection, rows)))
 
+    async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None:
+        """Give back what was not begun, due in ``seconds``; it counts as no attempt."""
+        rows = [
+            _key(one.message.id, other.number, one.lease) for one in consignments for other in one.recipients
+        ]
+        await self._writer.submit(alone(lambda connection: _postpone(connection, rows, seconds)))
+
     def _is_any_due(self) -> bool:
         with self._store.read() as connection:
             first = connection.execute(select(func.min(recipient.c.due_at)).where(_IS_QUEUED)).scalar()
@@ -65,6 +73,11 @@ class Claims:
 
 def _release(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     connection.execute(_RELEASE, list(rows))
+
+
+def _postpone(connection: Connection, rows: Sequence[dict[str, Any]], seconds: float) -> None:
+    due_at = now(connection) + int(seconds * 1_000_000)
+    connection.execute(_POSTPONE, [{**row, "to_due_at": due_at} for row in rows])
 
 
 def _key(message_id: int, number: int, lease: Lease) -> dict[str, Any]:

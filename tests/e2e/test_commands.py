@@ -90,11 +90,11 @@ class TestSettings:
         assert "RELAY_SMTP__LISTEN" in err
 
     def test_serve_says_what_is_missing(self, relay):
-        del relay.environment["RELAY_DELIVERY__SMARTHOST"]
+        relay.environment["RELAY_DELIVERY__CA_FILE"] = "no-such.pem"
         (relay.directory / "relay.crt").unlink()
         code, _, err = relay.invoke("serve")
         assert code == 1
-        assert "[delivery] smarthost" in err
+        assert "[delivery] ca_file" in err
         assert "[smtp] certificate" in err
 
     def test_missing_settings_file_names_the_cure(self, relay, tmp_path):

@@ -24,13 +24,14 @@ class ScriptedPeer:
     commands: list[str] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
     sessions: int = 0
+    address: str = "127.0.0.1"
     port: int = 0
     _said: dict[str, int] = field(default_factory=dict)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ScriptedPeer]:
         context = self.context if self.implicit_tls else None
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
+        server = await asyncio.start_server(self._serve, self.address, self.port, ssl=context)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self

@@ -136,9 +136,36 @@ def test_what_is_no_endpoint(text):
         parse_endpoint(text)
 
 
+def test_routes_are_read_in_order(write):
+    routes = '[{domain = ".Lab.example", smarthost = "h:25"}, {account = "111122223333", tls = "verify"}]'
+    first, second = load(write(f"[delivery]\nroutes = {routes}\n")).delivery.routes
+    assert (first.domain, first.smarthost, first.tls) == (".lab.example", "h:25", "opportunistic")
+    assert (second.account, second.smarthost, second.tls) == ("111122223333", "", "verify")
+    tables = '[[delivery.routes]]\ndomain = "x.example"\n[[delivery.routes]]\ndomain = "y.example"\n'
+    assert [one.domain for one in load(write(tables)).delivery.routes] == ["x.example", "y.example"]
+
+
+@pytest.mark.parametrize(
+    ("route", "problem"),
+    [
+        ('smarthost = "h:25"', "routes: route 0: name the domain or the account whose mail takes it"),
+        ('domain = "*.x.example"', "routes.0.domain: '*.x.example' is not a domain in ASCII"),
+        ('domain = "x.example", smarthost = "h"', "routes.0.smarthost: 'h' is not address:port"),
+        ('domain = "x.example", tls = "always"', "routes.0.tls:"),
+        ('account = "12"', "routes.0.account:"),
+        ('domain = "x.example", user = "u"', "routes.0: a user needs a password file"),
+        ('domain = "x.example", user = "u", password_file = "p"', "routes.0: user: there is no AUTH"),
+        ('domain = "x.example", port = 25', "routes.0.port: unknown key"),
+    ],
+)
+def test_bad_route_is_named_with_what_is_wrong(write, route, problem):
+    assert problem in problems(write(f"[delivery]\nroutes = [{{{route}}}]\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ('[delivery]\nsmarthost = "h:25"\nsmarthost_user = "u"\n', "a user needs a password file"),
         ("[smtp]\nmax_recipients = true\n", "[smtp] max_recipients: a number is expected"),
         ('[delivery]\nsmarthost = "mail.example.com:0"\n', "port 0 cannot be connected to"),
     ],

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from relay.delivery.route import Destination, TLSMode
+from relay.delivery.line import Line, ReuseLimits
+from relay.delivery.route import Destination, Route, Routes, TLSMode
 from relay.delivery.transport import TimeLimits
 from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.outcome.outcome import Deferred, Delivered, Phase
 from relay.outcome.schedule import RetryPolicy
 from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, Settled, StoreUnavailable
+from relay.resolver import Resolver
 from tests.support.mail import queued_message
 from tests.support.scripted_peer import STALL, ScriptedPeer
 
@@ -32,6 +34,7 @@ class Queue:
     claims: list[list[Consignment] | Exception] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=list)
     released: list[Consignment] = field(default_factory=list)
+    postponed: list[Consignment] = field(default_factory=list)
 
     def settle(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
         done = asyncio.get_running_loop().create_future()
@@ -50,6 +53,9 @@ class Queue:
 
     async def release(self, consignments: Sequence[Consignment]) -> None:
         self.released += consignments
+
+    async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None:
+        self.postponed += consignments
 
     async def body(self, of: QueuedMessage) -> AsyncIterator[bytes]:
         for part in of.body or (b"from the store\r\n",):
@@ -84,6 +90,11 @@ class Hop:
         await until(lambda: len(self.queue.settled) >= count)
         return self.queue.settled
 
+    @property
+    def line(self) -> Line:
+        [line] = self.worker.lines.values()
+        return line
+
     def kinds(self) -> Counter[type]:
         return Counter(type(one.outcome) for one in self.queue.settled)
 
@@ -99,9 +110,12 @@ def consignment(*addresses: str, **message: object) -> Consignment:
 @asynccontextmanager
 async def delivering(port: int, queue: Queue | None = None, **settings: object) -> AsyncIterator[Hop]:
     where = Destination("127.0.0.1", port, TLSMode.NONE)
-    fixed = DeliverySettings("relay.example", where, RetryPolicy(), **{"limits": LIMITS, **settings})  # type: ignore[arg-type]
+    shared = [name for name in ("connections", "messages", "seconds") if name in settings]
+    reuse = ReuseLimits(**{name: settings.pop(name) for name in shared})  # type: ignore[arg-type]
+    routes = Routes(Route(where))
+    fixed = DeliverySettings("relay.example", routes, RetryPolicy(), reuse, **{"limits": LIMITS, **settings})  # type: ignore[arg-type]
     queue, log = queue or Queue(), Lines()
-    hop = Hop(DeliveryWorker(fixed, queue, log, lambda: 0.5), queue, log)
+    hop = Hop(DeliveryWorker(fixed, queue, Resolver(["127.0.0.1:9"]), log, lambda: 0.5), queue, log)
     yield hop
     await hop.worker.drain(2)
 
@@ -138,7 +152,7 @@ def _transactions(commands: Sequence[str]) -> Iterator[list[str]]:
 
 async def test_connection_is_given_up_after_so_many_messages():
     async with ScriptedPeer().running() as peer:
-        async with delivering(peer.port, connections=1, messages_per_connection=2) as hop:
+        async with delivering(peer.port, connections=1, messages=2) as hop:
             for _ in range(5):
                 hop.offer()
             await hop.settled(5)
@@ -271,7 +285,7 @@ async def test_connection_with_its_first_message_under_way_is_a_connection():
         hop.offer("b@x.example")
         await asyncio.wait_for(peer.has_second.wait(), SECONDS)
         peer.may_refuse.set()
-        await until(lambda: len(hop.worker._lanes) == 1 or bool(hop.queue.settled))
+        await until(lambda: len(hop.line.lanes) == 1 or bool(hop.queue.settled))
         peer.may_take.set()
         await hop.settled(2)
         assert hop.kinds() == {Delivered: 2}
@@ -292,7 +306,7 @@ async def test_what_a_lane_is_turned_away_with_while_we_stop_is_given_back():
         draining = asyncio.ensure_future(hop.worker.drain(SECONDS))
         await until(lambda: not hop.worker.has_room())
         peer.may_refuse.set()
-        await until(lambda: len(hop.worker._lanes) == 1)
+        await until(lambda: len(hop.line.lanes) == 1)
         peer.may_take.set()
         await draining
         assert hop.kinds() == {Delivered: 2}
@@ -312,7 +326,7 @@ async def test_next_hop_that_is_down_is_dialled_once_for_all_that_waits():
 async def test_next_hop_that_is_back_is_used_at_once_when_it_is_dialled_again(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("relay.delivery.worker._DOWN_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("relay.delivery.line._DOWN_FIRST_SECONDS", 0.0)
     replies = {"BANNER": ["421 busy", "220 peer"]}
     async with ScriptedPeer(replies=replies).running() as peer, delivering(peer.port) as hop:
         hop.offer()
@@ -329,7 +343,7 @@ async def test_one_outage_seen_by_many_lanes_is_one_outage():
         for _ in range(10):
             hop.offer()
         await hop.settled(10)
-        assert hop.worker._down.seconds == 1.0
+        assert hop.line.down.seconds == 1.0
 
 
 async def test_answer_that_is_given_again_and_again_holds_no_message():
@@ -338,7 +352,7 @@ async def test_answer_that_is_given_again_and_again_holds_no_message():
         for _ in range(100):
             hop.offer()
         await hop.settled(100)
-        error = hop.worker._down.answer
+        error = hop.line.down.answer
         frames, trace = 0, error.__traceback__ if error else None
         while trace is not None:
             frames, trace = frames + 1, trace.tb_next

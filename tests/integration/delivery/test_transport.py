@@ -211,7 +211,9 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     real = transport._context
-    monkeypatch.setattr(transport, "_context", lambda tls: context if tls is TLSMode.VERIFY else real(tls))
+    monkeypatch.setattr(
+        transport, "_context", lambda tls, ca: context if tls is TLSMode.VERIFY else real(tls, ca)
+    )
     return authority
 
 

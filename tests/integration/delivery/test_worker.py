@@ -11,12 +11,14 @@ import pytest
 import trustme
 
 from relay.delivery import transport
-from relay.delivery.route import Destination, TLSMode
+from relay.delivery.line import Line, ReuseLimits
+from relay.delivery.route import Destination, Route, Routes, TLSMode
 from relay.delivery.transport import TimeLimits
 from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Failure, Phase, Reply
 from relay.outcome.schedule import RetryPolicy
 from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, Settled
+from relay.resolver import Resolver
 from tests.support.mail import queued_message
 from tests.support.scripted_peer import CLOSE, STALL, ScriptedPeer
 
@@ -45,6 +47,9 @@ class Queue:
     async def release(self, consignments: Sequence[Consignment]) -> None:
         self.released += consignments
 
+    async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None:
+        raise AssertionError("one line has room for all")
+
     async def body(self, of: QueuedMessage) -> AsyncIterator[bytes]:
         for part in of.body or (b"from the ", b"store\r\n"):
             yield part
@@ -66,8 +71,11 @@ class Hop:
         port = peer.port
         where = Destination(destination.pop("host", "127.0.0.1"), port, tls, **destination)
         limits = TimeLimits(connect=2, command=0.5, data=0.5, dot=0.5)
-        settings = DeliverySettings("relay.example", where, RetryPolicy(), connections=2, limits=limits)
-        self.worker = DeliveryWorker(settings, self.queue, lambda *_, **__: None, lambda: 0.5)
+        settings = DeliverySettings(
+            "relay.example", Routes(Route(where)), RetryPolicy(), ReuseLimits(connections=2), limits=limits
+        )
+        nowhere = Resolver(["127.0.0.1:9"])
+        self.worker = DeliveryWorker(settings, self.queue, nowhere, lambda *_, **__: None, lambda: 0.5)
 
     async def send(self, *addresses: str, **message: object) -> list[Settled]:
         recipients = tuple(
@@ -105,7 +113,9 @@ def authority(monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     trusted = ssl.create_default_context()
     ca.configure_trust(trusted)
     real = transport._context
-    monkeypatch.setattr(transport, "_context", lambda tls: trusted if tls is TLSMode.VERIFY else real(tls))
+    monkeypatch.setattr(
+        transport, "_context", lambda tls, ca: trusted if tls is TLSMode.VERIFY else real(tls, ca)
+    )
     return ca
 
 
@@ -203,7 +213,7 @@ class TestTrouble:
     async def test_nobody_listening_defers(self, hops):
         hop = await hops()
         hop.worker._settings = replace(
-            hop.worker._settings, destination=Destination("127.0.0.1", 1, TLSMode.NONE)
+            hop.worker._settings, routes=Routes(Route(Destination("127.0.0.1", 1, TLSMode.NONE)))
         )
         [one] = await hop.send()
         assert (type(one.outcome), one.attempt.phase) == (Deferred, Phase.CONNECT)
@@ -332,7 +342,7 @@ class TestDrain:
 
     async def test_failure_inside_an_attempt_defers_and_says_so(self, hops, monkeypatch):
         hop = await hops()
-        monkeypatch.setattr(hop.worker, "_transact", _broken)
+        monkeypatch.setattr(Line, "_transact", _broken)
         [one] = await hop.send()
         assert isinstance(one.outcome, Deferred)
         assert one.attempt.answer == Failure("internal error: RuntimeError")

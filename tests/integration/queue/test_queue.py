@@ -54,6 +54,18 @@ async def test_message_is_there_with_all_its_recipients_and_octets(store, spool)
     assert b"".join([part async for part in spool.body(one.message)]) == b"one\r\ntwo\r\n"
 
 
+async def test_what_is_postponed_is_due_later_and_counts_as_no_attempt(store, spool, writer, lease):
+    await spool.enqueue(new_message("a@x.example", "b@x.example"))
+    claims = Claims(store, writer, lease)
+    [one] = await claims.claim(10)
+    await claims.postpone([one], 3600)
+    assert await claims.claim(10) == []
+    now = workers_now(store)
+    due = rows(store, recipient, recipient.c.state, recipient.c.attempts, recipient.c.due_at)
+    assert [(row.state, row.attempts) for row in due] == [("queued", 0)] * 2
+    assert all(row.due_at - now > 3_000_000_000 for row in due)
+
+
 async def test_message_born_claimed_is_nobody_elses(store, spool, lease):
     await spool.enqueue(new_message(lease=lease))
     other = register(store, "there")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from relay.outcome.classify import Kind, Verdict, classify
 from relay.outcome.outcome import Failure, Phase, Reply
 
-BEFORE_MAIL = (Phase.ROUTE, Phase.CONNECT, Phase.GREETING, Phase.EHLO, Phase.TLS, Phase.AUTH)
+BEFORE_MAIL = (Phase.CONNECT, Phase.GREETING, Phase.EHLO, Phase.TLS, Phase.AUTH)
 ABOUT_THE_MAIL = (Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT)
 
 
@@ -34,6 +34,11 @@ def test_421_is_temporary_in_every_phase(phase: Phase, enhanced: str | None) -> 
 def test_any_refusal_before_mail_is_temporary(phase: Phase, code: int) -> None:
     assert kind(code, phase) is Kind.TEMPORARY
     assert kind(code, phase, "5.7.1") is Kind.TEMPORARY
+
+
+@pytest.mark.parametrize("enhanced", ["5.1.2", "5.1.10", "5.4.6"])
+def test_what_dns_says_for_sure_is_permanent(enhanced: str) -> None:
+    assert classify(Reply(550, enhanced, "no"), Phase.ROUTE) == Verdict(Kind.PERMANENT, enhanced)
 
 
 @pytest.mark.parametrize("phase", [Phase.RCPT, Phase.DOT])

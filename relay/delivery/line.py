@@ -1,0 +1,302 @@
+"""One line of mail that goes the same way: consignments that wait, and the lanes that take them.
+
+Up to ``connections`` lanes work on a line, each with a connection of its own that it keeps while there is
+mail; a lane goes on to the next message while the last one is being settled.  Only one lane dials as long
+as no connection stands, so that a next hop that is dead or slow costs one lane.  When it cannot be reached
+at all, what waits is deferred with the same answer for a while instead of dialling for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from relay.delivery.dialogue import Ended, Transaction
+from relay.delivery.route import Way
+from relay.delivery.transport import Connection, NoConnection
+from relay.maillog import Log
+from relay.outcome.outcome import Failure, Phase, Reply
+from relay.queue.values import Consignment, QueuedMessage, QueuedRecipient
+
+# RFC 5321 section 4.5.3.1.8: a server takes at least 100 recipients.
+_MOST_RECIPIENTS = 100
+_IDLE_SECONDS = 5.0
+_DOWN_FIRST_SECONDS = 1.0
+_DOWN_MAX_SECONDS = 60.0
+_CROWDED_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReuseLimits:
+    """How many connections one line has, and how long one of them serves."""
+
+    connections: int = 20
+    messages: int = 1000
+    seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What one transaction, or the want of a connection, did to some recipients of a message."""
+
+    consignment: Consignment
+    part: Sequence[QueuedRecipient]
+    ended: Sequence[Ended]
+    started: int
+    host: str
+    tls: str | None
+
+
+class Depot(Protocol):
+    """What a line asks of the worker that it belongs to; ``is_short``: other lines wait for a lane."""
+
+    log: Log
+
+    async def dial(self, way: Way) -> Connection: ...
+    def body(self, of: QueuedMessage) -> AsyncIterator[bytes]: ...
+    def tried(self, tried: Tried) -> None: ...
+    async def settled(self) -> None: ...
+    async def release(self, consignments: Sequence[Consignment]) -> None: ...
+    def taken(self, consignment: Consignment) -> None: ...
+    def put_back(self, consignment: Consignment) -> None: ...
+    def may_begin(self, line: Line) -> bool: ...
+    def lane_ended(self, line: Line) -> None: ...
+    @property
+    def is_draining(self) -> bool: ...
+    @property
+    def is_short(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class _Down:
+    """The next hop could not be reached: until when that answer holds."""
+
+    until: float = 0.0
+    seconds: float = 0.0
+    answer: NoConnection | None = None
+    _noted_at: float = 0.0
+
+    def note(self, error: NoConnection, dialled_at: float) -> None:
+        """Lanes that dialled before the last note saw the same outage, not another one."""
+        if dialled_at < self._noted_at:
+            return
+        self._noted_at = time.monotonic()
+        self.seconds = min(self.seconds * 2 or _DOWN_FIRST_SECONDS, _DOWN_MAX_SECONDS)
+        self.until = self._noted_at + self.seconds
+        self.answer = error
+
+    def clear(self) -> None:
+        self.seconds, self.answer = 0.0, None
+
+    @property
+    def is_present(self) -> bool:
+        return self.answer is not None and time.monotonic() < self.until
+
+    @property
+    def is_remembered(self) -> bool:
+        """For a while after it: the next failure then doubles the wait."""
+        return self.answer is not None and time.monotonic() < self.until + _DOWN_MAX_SECONDS
+
+    def check(self) -> None:
+        """Raise the answer while it holds; a fresh exception, which drags no former traceback along."""
+        if self.is_present and self.answer is not None:
+            raise NoConnection(self.answer.answer, self.answer.phase, self.answer.host)
+
+
+class _TurnedAway(Exception):
+    """The next hop takes mail on other connections, and not one more; ``rest`` is what was not tried."""
+
+    rest: Consignment
+
+
+class Line:
+    """The mail of one way in one worker process."""
+
+    def __init__(self, way: Way, limits: ReuseLimits, depot: Depot) -> None:
+        self.way = way
+        self.waiting: deque[Consignment] = deque()
+        self.lanes: set[asyncio.Task[None]] = set()
+        self.down = _Down()
+        self._limits = limits
+        self._depot = depot
+        self._idle: deque[asyncio.Future[None]] = deque()
+        # The connections of all lanes, and until when no more than these are tried.
+        self._open: set[Connection] = set()
+        self._crowded_until = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is left to remember."""
+        return not self.waiting and not self.lanes and not self.down.is_remembered
+
+    @property
+    def is_moving(self) -> bool:
+        """Some connection stands."""
+        return bool(self._open)
+
+    # ------------------------------------------------------------ lanes
+
+    def add(self, consignment: Consignment) -> None:
+        self.waiting.append(consignment)
+        self.wake()
+
+    def wake(self) -> None:
+        """See to it that one lane more works on what waits, if one may."""
+        if self._wake_idle() or self._depot.is_draining:
+            return
+        if len(self.lanes) < self._most_lanes() and self._depot.may_begin(self):
+            lane = asyncio.ensure_future(self._lane())
+            self.lanes.add(lane)
+            lane.add_done_callback(self._lane_ended)
+
+    def _wake_idle(self) -> bool:
+        while self._idle:
+            idle = self._idle.pop()
+            if not idle.done():
+                idle.set_result(None)
+                return True
+        return False
+
+    def dismiss_idle(self) -> bool:
+        """End a lane that has nothing to do, for another line; whether there was one."""
+        return not self.waiting and self._wake_idle()
+
+    def dismiss_all_idle(self) -> None:
+        while self._wake_idle():
+            pass
+
+    def _most_lanes(self) -> int:
+        """As many as the settings say; one until a connection stands, and no more than there are for a
+        while after the next hop turned one away."""
+        if not self._open:
+            return 1
+        return self._limits.connections if time.monotonic() >= self._crowded_until else len(self.lanes) or 1
+
+    def _lane_ended(self, lane: asyncio.Task[None]) -> None:
+        self.lanes.discard(lane)
+        if self.waiting and not self._depot.is_draining:
+            self.wake()
+        self._depot.lane_ended(self)
+
+    async def _lane(self) -> None:
+        """Deliver one after another on a connection of its own, until nothing comes for a while."""
+        connection: Connection | None = None
+        try:
+            while (consignment := await self._next()) is not None:
+                try:
+                    connection = await self._attempt(consignment, connection)
+                except _TurnedAway as error:
+                    await self._put_back(error.rest)
+                    return
+                await self._depot.settled()
+                if self._depot.is_short:
+                    return  # other lines wait for a lane; this one queues up again behind them
+        finally:
+            self._close(connection)
+
+    def _close(self, connection: Connection | None) -> None:
+        if connection is not None:
+            self._open.discard(connection)
+            connection.close()
+
+    async def _put_back(self, consignment: Consignment) -> None:
+        """To the head of the line, for a lane that has a connection; to the store if we stop."""
+        if self._depot.is_draining:
+            await self._depot.release([consignment])
+            return
+        self._depot.put_back(consignment)
+        self.waiting.appendleft(consignment)
+
+    async def _next(self) -> Consignment | None:
+        if not self.waiting and not self._depot.is_draining:
+            idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(idle)
+            try:
+                await asyncio.wait_for(idle, _IDLE_SECONDS)
+            except TimeoutError:
+                pass
+        if not self.waiting or self._depot.is_draining:
+            return None
+        consignment = self.waiting.popleft()
+        self._depot.taken(consignment)
+        return consignment
+
+    # ------------------------------------------------------------ one attempt
+
+    async def _attempt(self, consignment: Consignment, connection: Connection | None) -> Connection | None:
+        """Try every recipient once and hand over the outcomes; the connection if it is still good."""
+        recipients = consignment.recipients
+        for start in range(0, len(recipients), _MOST_RECIPIENTS):
+            part = recipients[start : start + _MOST_RECIPIENTS]
+            started = time.time_ns() // 1000
+            try:
+                connection = await self._ready(connection)
+                ended = await self._transact(consignment.message, part, connection)
+                host, tls = connection.host, connection.tls
+            except _TurnedAway as error:
+                error.rest = replace(consignment, recipients=recipients[start:])
+                raise
+            except NoConnection as error:
+                connection = None
+                ended, host, tls = [Ended(error.answer, error.phase)] * len(part), error.host, None
+            except Exception as error:
+                self._depot.log("attempt failed", level="error", traceback=traceback.format_exc())
+                failure = Failure(f"internal error: {type(error).__name__}")
+                ended, host, tls = [Ended(failure, Phase.CONNECT)] * len(part), "-", None
+                self._close(connection)
+                connection = None
+            self._depot.tried(Tried(consignment, part, ended, started, host, tls))
+        return connection
+
+    async def _ready(self, connection: Connection | None) -> Connection:
+        """The connection if it still serves, or a new one."""
+        if connection is not None:
+            if connection.is_usable and not self._is_used_up(connection):
+                return connection
+            self._close(connection)
+        self.down.check()
+        dialled_at = time.monotonic()
+        try:
+            opened = await self._depot.dial(self.way)
+        except NoConnection as error:
+            if any(one.is_usable for one in self._open):
+                self._crowded_until = time.monotonic() + _CROWDED_SECONDS
+                raise _TurnedAway from error
+            self.down.note(error, dialled_at)
+            raise
+        self.down.clear()
+        self._open.add(opened)
+        for _ in range(min(len(self.waiting), self._limits.connections - len(self.lanes))):
+            self.wake()  # those that waited for the first connection to stand
+        return opened
+
+    def _is_used_up(self, connection: Connection) -> bool:
+        age = time.monotonic() - connection.opened_at
+        return connection.sent >= self._limits.messages or age >= self._limits.seconds
+
+    async def _transact(
+        self, message: QueuedMessage, part: Sequence[QueuedRecipient], connection: Connection
+    ) -> list[Ended]:
+        addresses = [recipient.address for recipient in part]
+        transaction = Transaction(message.reverse_path, addresses, message.size_bytes, connection.offer)
+        if not connection.offer.eight_bit_mime and await self._is_eight_bit(message):
+            # No downgrade: the signature would break.
+            return [Ended(_NO_8BITMIME, Phase.DATA)] * len(part)
+        body = message.body if message.body is not None else self._depot.body(message)
+        await connection.send(transaction, message.header + b"\r\n", body)
+        return [result or _NOT_ANSWERED for result in transaction.results]
+
+    async def _is_eight_bit(self, message: QueuedMessage) -> bool:
+        async for piece in self._depot.body(message):
+            if not piece.isascii():
+                return True
+        return False
+
+
+_NOT_ANSWERED = Ended(Failure("the transaction ended without an answer"), Phase.MAIL)
+_NO_8BITMIME = Reply(554, "5.6.3", "8-bit message, and the next hop does not offer 8BITMIME (not asked)")
