@@ -217,6 +217,7 @@ class Intake:
             header=header,
             body=body.parts,
             chunks=_chunk_count(body),
+            require_tls=decision.require_tls,
         )
         return NewMessage(
             message=message,

@@ -61,6 +61,7 @@ class Account:
 class ConfigurationSet:
     name: str
     sending_enabled: bool = True
+    require_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Allowed:
     signer: Identity | None
     unsigned_because: str | None
     configuration_set: str | None
+    require_tls: bool = False  # so the configuration set wants it
 
 
 SENDER, OWNER = "sender", "owner"
@@ -390,7 +392,16 @@ def _sending(send: Send, ground: Ground, grants: tuple[Grant, ...]) -> Decision:
     if refusal:
         return refusal
     signer, unsigned_because = _signer(settings, levels)
-    return Allowed(identity, settings, grants, signer, unsigned_because, configuration_set)
+    used = ground.configuration_sets.get(configuration_set or "")
+    return Allowed(
+        identity,
+        settings,
+        grants,
+        signer,
+        unsigned_because,
+        configuration_set,
+        require_tls=used is not None and used.require_tls,
+    )
 
 
 def _configuration_set(name: str | None, ground: Ground) -> Denied | None:

@@ -17,6 +17,7 @@ _COMMANDS = {
     "user": "IAM users and their own policies.",
     "credential": "Access keys and SMTP passwords.",
     "identity": "Domains and addresses that mail is sent from.",
+    "configuration-set": "What an account fixes for the mail that names one: TLS, sending.",
     "policy": "Sending authorization policies: who may send as an identity.",
     "explain": "What would be decided about a message, and why.",
     "queue": "Mail that waits to be delivered.",
@@ -33,7 +34,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"relay.cli.{cmd_name}").command
+        command: click.Command = import_module(f"relay.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -160,13 +160,12 @@ class DeliveryWorker:
         """The consignment in parts that go the same way."""
         routes, message = self._settings.routes, consignment.message
         if routes.only is not None:
-            yield routes.only, consignment
+            yield routes.only.requiring_tls() if message.require_tls else routes.only, consignment
             return
         parts: dict[Way, list[QueuedRecipient]] = {}
         for recipient in consignment.recipients:
-            parts.setdefault(way_of(routes, message.account_id, recipient.domain, False), []).append(
-                recipient
-            )
+            way = way_of(routes, message.account_id, recipient.domain, message.require_tls)
+            parts.setdefault(way, []).append(recipient)
         for way, recipients in parts.items():
             yield way, replace(consignment, recipients=tuple(recipients))
 

@@ -127,6 +127,7 @@ def _message(row: Row[Any]) -> QueuedMessage:
         header=bytes(row.header),
         body=None,
         chunks=row.chunks,
+        require_tls=row.require_tls,
     )
 
 

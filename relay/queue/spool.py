@@ -173,6 +173,7 @@ def _message_row(new: NewMessage) -> dict[str, Any]:
         "chunks": of.chunks,
         "record": new.record,
         "header": of.header,
+        "require_tls": of.require_tls,
     }
 
 

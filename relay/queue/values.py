@@ -38,6 +38,7 @@ class QueuedMessage:
     header: bytes
     body: tuple[bytes, ...] | None
     chunks: int
+    require_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ def find_message(connection: Connection, key: str) -> dict[str, Any] | None:
         "reverse_path": row.reverse_path,
         "return_path": row.return_path,
         "configuration_set": row.configuration_set,
+        "require_tls": row.require_tls,
         "received_at": row.received_at,
         "expires_at": row.expires_at,
         "size_bytes": row.size_bytes,

@@ -385,7 +385,9 @@ def _read_set(connection: Connection, account_id: str, name: str) -> Configurati
         configuration_set.c.account_id == account_id, configuration_set.c.name == name
     )
     row = connection.execute(query).first()
-    return ConfigurationSet(row.name, row.sending_enabled) if row else None
+    if row is None:
+        return None
+    return ConfigurationSet(row.name, row.sending_enabled, row.tls_policy == "REQUIRE")
 
 
 def _read_user(connection: Connection, unique_id: str) -> _User:

@@ -215,6 +215,35 @@ class TestUsers:
         assert relay.run("credential", "list", "--account", DELEGATE) == []
 
 
+class TestConfigurationSets:
+    def test_fields(self, relay):
+        made = relay.run("configuration-set", "create", "news", "--account", DELEGATE)
+        assert (made["name"], made["tls_policy"], made["sending_enabled"]) == ("news", "OPTIONAL", True)
+        named = ("news", "--account", DELEGATE)
+        changed = relay.run("configuration-set", "update", *named, "--tls-policy", "require")
+        assert changed["tls_policy"] == "REQUIRE"
+        assert relay.run("configuration-set", "update", *named, "--no-sending")["sending_enabled"] is False
+        assert relay.run("configuration-set", "show", *named)["tls_policy"] == "REQUIRE"
+        assert [one["name"] for one in relay.run("configuration-set", "list")] == ["news"]
+        relay.run("configuration-set", "delete", *named)
+        assert relay.run("configuration-set", "list") == []
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["create", "a b"], "1 to 64 of A-Z"),
+            (["create", "held"], "has a set held already"),
+            (["update", "held"], "--tls-policy require"),
+            (["show", "other"], "relay configuration-set list"),
+            (["delete", "other"], "has no configuration set other"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, relay, arguments, told):
+        relay.run("configuration-set", "create", "held", "--account", DELEGATE)
+        code, _, err = relay.invoke("configuration-set", *arguments, "--account", DELEGATE)
+        assert (code, told in err) == (1, True), err
+
+
 class TestCredentials:
     def test_fields(self, relay):
         relay.run("user", "create", "app", "--account", DELEGATE)

@@ -19,6 +19,7 @@ from relay.outcome.outcome import Bounced, Deferred, Delivered, Phase
 from relay.outcome.schedule import RetryPolicy
 from relay.resolver import Unavailable
 from tests.integration.delivery.test_lanes import Hop, Lines, Queue, until
+from tests.integration.delivery.test_lanes import delivering as to_smart_host
 from tests.support.gateway import free_ports
 from tests.support.scripted_peer import CLOSE, STALL, ScriptedPeer
 from tests.support.zone import Zone
@@ -207,6 +208,24 @@ async def test_required_tls_is_never_done_without(hosts: Hosts, tls: TLSMode):
     assert (type(one.outcome), one.attempt.phase) == (Deferred, Phase.TLS)
     assert "STARTTLS is required and not offered" in str(one.attempt.answer)
     assert not peer.messages
+
+
+async def test_message_that_requires_tls_goes_no_way_without_it(hosts: Hosts):
+    """Beside mail for the same host that does not."""
+    peer = await hosts.add("x.example")
+    async with delivering(hosts) as hop:
+        hop.offer("a@x.example", require_tls=True)
+        hop.offer("b@x.example")
+        await hop.settled(2)
+    assert answers(hop) == {"a@x.example": Deferred, "b@x.example": Delivered}
+    assert len(peer.messages) == 1
+
+
+async def test_message_that_requires_tls_gets_it_from_the_smart_host_too():
+    async with ScriptedPeer().running() as peer, to_smart_host(peer.port) as hop:
+        hop.offer(require_tls=True)
+        [one] = await hop.settled(1)
+    assert (type(one.outcome), one.attempt.phase, peer.messages) == (Deferred, Phase.TLS, [])
 
 
 async def test_authority_of_a_private_network_is_trusted_by_setting(hosts: Hosts, tmp_path: Path):

@@ -54,6 +54,16 @@ async def test_message_is_there_with_all_its_recipients_and_octets(store, spool)
     assert b"".join([part async for part in spool.body(one.message)]) == b"one\r\ntwo\r\n"
 
 
+async def test_message_that_requires_tls_still_does_when_it_is_claimed(store, spool):
+    await spool.enqueue(new_message("a@x.example", require_tls=True))
+    await spool.enqueue(new_message("b@x.example"))
+    claimed = claim_now(store, register(store))
+    assert {one.recipients[0].address: one.message.require_tls for one in claimed} == {
+        "a@x.example": True,
+        "b@x.example": False,
+    }
+
+
 async def test_what_is_postponed_is_due_later_and_counts_as_no_attempt(store, spool, writer, lease):
     await spool.enqueue(new_message("a@x.example", "b@x.example"))
     claims = Claims(store, writer, lease)
