@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 # Worker number 0 is the control plane's; its ids differ by chance within a millisecond.
-_CONTROL_WORKER = 0
+CONTROL_WORKER = 0
 
 
 def no_dns() -> DNS:
@@ -70,7 +70,7 @@ def now() -> int:
 
 
 def new_id() -> int:
-    return compose_id(time.time_ns() // 1_000_000, _CONTROL_WORKER, random.randbelow(4096))
+    return compose_id(time.time_ns() // 1_000_000, CONTROL_WORKER, random.randbelow(4096))
 
 
 def letters(count: int) -> str:

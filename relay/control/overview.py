@@ -1,4 +1,4 @@
-"""What api, console and cli show of the queue and of single messages."""
+"""What api, console and cli show of single messages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ from typing import Any
 
 from relay.queue import views
 from relay.store.engine import Store
-
-
-def list_queue(store: Store, limit: int) -> list[views.Waiting]:
-    """The recipients in the queue, the next due first."""
-    with store.read() as connection:
-        return views.waiting(connection, limit)
 
 
 def find(store: Store, key: str) -> dict[str, Any] | None:

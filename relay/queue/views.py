@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, CursorResult, func, select
+from sqlalchemy import Connection, CursorResult, case, func, select
 
 from relay.outcome.transitions import State
+from relay.queue.steering import WAITING, Selection
 from relay.store.tables import attempt, message, outbox, recipient, refusal
-from relay.submission.identifiers import parse_ses_message_id, ses_message_id
-
-_WAITING = (State.QUEUED.value, State.LEASED.value, State.HELD.value)
+from relay.submission.identifiers import id_milliseconds, parse_ses_message_id, ses_message_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +26,64 @@ class Waiting:
     attempts: int
     received_at: int
     due_at: int
+    expires_at: int
+    held_because: str | None
     last_reply: str | None
 
 
-def waiting(connection: Connection, limit: int) -> list[Waiting]:
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What waits for one destination, account or identity.  ``due_at`` is None if nothing will be tried."""
+
+    name: str
+    recipients: int
+    held: int
+    oldest_at: int
+    due_at: int | None
+    last_reply: str | None
+
+
+_GROUPS = {
+    "destination": recipient.c.domain,
+    "account": recipient.c.account_id,
+    "identity": message.c.identity_arn,
+}
+
+
+def summary(connection: Connection, of: Selection, by: str) -> list[Group]:
+    """Sums by ``destination``, ``account`` or ``identity``, the largest first."""
+    name = _GROUPS[by]
+    total = func.count()
+    query = select(
+        name.label("name"),
+        total.label("recipients"),
+        func.sum(case((recipient.c.state == State.HELD.value, 1), else_=0)).label("held"),
+        func.min(recipient.c.message_id).label("oldest"),  # ids rise with time
+        func.min(case((recipient.c.state == State.QUEUED.value, recipient.c.due_at))).label("due_at"),
+        func.max(recipient.c.last_reply).label("last_reply"),
+    ).where(recipient.c.state.in_(WAITING), *of.conditions)
+    if by == "identity":
+        query = query.join(message, message.c.id == recipient.c.message_id)
+    rows = connection.execute(query.group_by(name).order_by(total.desc(), name))
+    return [
+        Group(
+            name=row.name,
+            recipients=row.recipients,
+            held=int(row.held),
+            oldest_at=id_milliseconds(row.oldest) * 1000,
+            due_at=row.due_at,
+            last_reply=row.last_reply,
+        )
+        for row in rows
+    ]
+
+
+def waiting(connection: Connection, of: Selection, state: str | None, limit: int) -> list[Waiting]:
     """The recipients in the queue, the next due first."""
     query = (
-        select(recipient, message.c.identity_arn, message.c.received_at)
+        select(recipient, message.c.identity_arn, message.c.received_at, message.c.expires_at)
         .join(message, message.c.id == recipient.c.message_id)
-        .where(recipient.c.state.in_(_WAITING))
+        .where(recipient.c.state.in_([state] if state else WAITING), *of.conditions)
         .order_by(recipient.c.due_at)
         .limit(limit)
     )
@@ -49,6 +97,8 @@ def waiting(connection: Connection, limit: int) -> list[Waiting]:
             attempts=row.attempts,
             received_at=row.received_at,
             due_at=row.due_at,
+            expires_at=row.expires_at,
+            held_because=row.held_because,
             last_reply=row.last_reply,
         )
         for row in connection.execute(query)
