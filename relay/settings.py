@@ -214,6 +214,11 @@ class DeliverySection(_Section):
     ca_file: str = Field(
         "", description="PEM file of authorities to trust at next hops besides the system's."
     )
+    mta_sts: Literal["on", "private", "off"] = Field(
+        "on",
+        description='Heed MTA-STS policies of MX domains; "private" fetches them from any address, "on" from'
+        " public ones.",
+    )
     connections: int = Field(20, ge=1, le=500, description="Connections to one next hop from one worker.")
     connections_in_all: int = Field(
         500, ge=1, le=10_000, description="Connections to all next hops together from one worker."

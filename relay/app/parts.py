@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from relay.app.control import ground_on, quota_defaults
+from relay.app.shelf import Shelf
 from relay.app.tls import server_context
 from relay.authorization.decision import Rules
 from relay.control.authentication import Authenticator
 from relay.control.verification import Watch
 from relay.delivery.line import ReuseLimits
+from relay.delivery.policies import Policies
 from relay.delivery.route import Destination, Route, Routes, TLSMode
 from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.feedback.bounces import BounceMail
@@ -85,7 +87,8 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     settlement = Settlement(writer, ids.next)
     dns = Resolver(settings.dns.servers, settings.dns.timeout_seconds)
     queue = _Queue(spool, Claims(store, writer, lease), settlement)
-    delivery = DeliveryWorker(_delivery_settings(settings), queue, dns, log, random.random)
+    policies = _policies(settings, dns, Shelf(store, writer), log)
+    delivery = DeliveryWorker(_delivery_settings(settings), queue, dns, log, random.random, policies)
     intake = Intake(
         _intake_settings(settings),
         directory,
@@ -185,6 +188,13 @@ def _route(settings: Settings, route: RouteSection) -> Route:
         password = settings.path(route.password_file).read_text(encoding="utf-8").rstrip("\n")
     to = Destination(host, port, tls, route.user, password, _ca_file(settings))
     return Route(to, tls, route.domain, route.account)
+
+
+def _policies(settings: Settings, dns: Resolver, shelf: Shelf, log: Log) -> Policies | None:
+    wanted = settings.delivery.mta_sts
+    if wanted == "off":
+        return None
+    return Policies(dns, shelf, log, ca_file=_ca_file(settings), allow_private=wanted == "private")
 
 
 def _ca_file(settings: Settings) -> str:

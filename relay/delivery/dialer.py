@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from relay.delivery.route import ByMX, Destination, Way, addresses_of, exchangers
+from relay.delivery.mta_sts import Policy
+from relay.delivery.policies import Policies, broken, unmatched
+from relay.delivery.route import ByMX, Destination, TLSMode, Way, addresses_of, exchangers
 from relay.delivery.transport import Connection, NoConnection, TimeLimits, dial, dial_address
 from relay.outcome.outcome import Failure, Phase, Reply
 from relay.resolver import DNS
@@ -35,6 +37,7 @@ class Dialer:
     hostname: str
     limits: TimeLimits
     chance: Callable[[], float]
+    policies: Policies | None = None  # None: MTA-STS is off
     _failed: dict[_Target, float] = field(default_factory=dict)
 
     async def open(self, way: Way) -> Connection:
@@ -44,7 +47,23 @@ class Dialer:
         hosts = exchangers(way.domain, await self.dns.mx(way.domain), self.hostname.lower(), self.chance)
         if not isinstance(hosts, tuple):
             raise NoConnection(hosts, Phase.ROUTE, way.domain)
+        # An operator who routes a domain without TLS has settled it.
+        policy = await self.policies.of(way.domain) if self.policies and way.tls is not TLSMode.NONE else None
+        if policy is not None and policy.is_enforced:
+            return await self._by_policy(way, hosts, policy)
         return await self._first_of(way, hosts)
+
+    async def _by_policy(self, way: ByMX, hosts: tuple[str, ...], policy: Policy) -> Connection:
+        """To the hosts that the domain's MTA-STS policy names, over TLS that proves their names."""
+        named = tuple(host for host in hosts if policy.names(host))
+        if not named:
+            raise NoConnection(unmatched(way.domain), Phase.TLS, way.domain)
+        try:
+            return await self._first_of(replace(way, tls=TLSMode.VERIFY), named)
+        except NoConnection as error:
+            if error.phase is not Phase.TLS:
+                raise
+            raise NoConnection(broken(way.domain, error.answer), Phase.TLS, error.host) from error
 
     async def _first_of(self, way: ByMX, hosts: tuple[str, ...]) -> Connection:
         failure: NoConnection | None = None

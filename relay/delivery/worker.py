@@ -17,6 +17,7 @@ from typing import Protocol
 from relay.delivery.dialer import Dialer
 from relay.delivery.dialogue import Ended
 from relay.delivery.line import Line, ReuseLimits, Tried
+from relay.delivery.policies import Policies
 from relay.delivery.route import Routes, Way, way_of
 from relay.delivery.transport import Connection, TimeLimits
 from relay.maillog import Log
@@ -63,16 +64,23 @@ class DeliverySettings:
 
 
 class DeliveryWorker:
-    """Delivers for one worker process.  ``jitter`` gives numbers in [0, 1)."""
+    """Delivers for one worker process.  ``jitter`` gives numbers in [0, 1); without ``policies`` MTA-STS is
+    off."""
 
     def __init__(
-        self, settings: DeliverySettings, queue: QueuePort, dns: DNS, log: Log, jitter: Callable[[], float]
+        self,
+        settings: DeliverySettings,
+        queue: QueuePort,
+        dns: DNS,
+        log: Log,
+        jitter: Callable[[], float],
+        policies: Policies | None = None,
     ) -> None:
         self._settings = settings
         self._queue = queue
         self.log = log
         self._jitter = jitter
-        self._dialer = Dialer(dns, settings.hostname, settings.limits, jitter)
+        self._dialer = Dialer(dns, settings.hostname, settings.limits, jitter, policies)
         self.lines: dict[Way, Line] = {}
         self._starved: deque[Line] = deque()
         self._lanes = 0
