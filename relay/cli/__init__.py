@@ -21,6 +21,7 @@ _COMMANDS = {
     "policy": "Sending authorization policies: who may send as an identity.",
     "explain": "What would be decided about a message, and why.",
     "queue": "Mail that waits to be delivered.",
+    "audit": "Who changed what.",
     "message": "Single messages, accepted or refused.",
 }
 

@@ -62,12 +62,18 @@ def open_ground(config: Path | None) -> Iterator[Ground]:
 
     os.umask(0o077)
     try:
-        with opened(settings_path(config), f"cli:{getpass.getuser()}") as ground:
+        with opened(settings_path(config), _actor()) as ground:
             yield ground
     except ControlError as error:
         fail(error.code, error.text)
     except UNUSABLE as error:
         fail("unusable", str(error))
+
+
+def _actor() -> str:
+    """Who acts, for the audit: the person behind sudo if there is one."""
+    behind = os.environ.get("SUDO_USER")
+    return f"cli:{behind} as {getpass.getuser()}" if behind else f"cli:{getpass.getuser()}"
 
 
 def read_file(name: str) -> str:

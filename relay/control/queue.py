@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from relay.control.ground import CONTROL_WORKER, ControlError, Ground, now
 from relay.queue import steering, views
@@ -59,6 +59,9 @@ def steer(ground: Ground, verb: Verb, of: Selection, notify: bool = False) -> St
     order = Order(verb, ground.actor, now(), notify)
     next_id = Ids(CONTROL_WORKER).next
     changed, after = 0, START
+    with ground.write() as write:
+        named = {name: value for name, value in asdict(of).items() if value is not None}
+        write.note("queue", f"{verb.value.title()}Queue", **named, notify=notify)
     while True:
         with ground.store.write() as connection:
             batch = steering.steer(connection, order, of, after, next_id)

@@ -27,12 +27,12 @@ class AccountRow:
 
 def add(write: ControlWrite, row: AccountRow) -> None:
     write.connection.execute(insert(account), [asdict(row)])
-    write.record(account_subject(row.account_id), "CreateAccount")
+    write.record(account_subject(row.account_id), "CreateAccount", **asdict(row))
 
 
 def change(write: ControlWrite, account_id: str, action: str, **values: Any) -> None:
     write.connection.execute(update(account).where(account.c.account_id == account_id).values(values))
-    write.record(account_subject(account_id), action)
+    write.record(account_subject(account_id), action, **values)
 
 
 def find(connection: Connection, account_id: str) -> AccountRow | None:

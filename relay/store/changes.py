@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, text
 
+from relay.store import audit
 from relay.store.engine import Store
 from relay.store.tables import change
 
@@ -51,11 +53,16 @@ class ControlWrite:
     connection: Connection
     actor: str
 
-    def record(self, subject: str, action: str) -> None:
-        """Note that ``subject`` was changed by ``action`` ("PutIdentityPolicy")."""
+    def record(self, subject: str, action: str, **detail: Any) -> None:
+        """Note that ``subject`` was changed by ``action`` ("PutIdentityPolicy"): for caches and the audit."""
         at = time.time_ns() // 1000
         row = {"at": at, "subject": subject, "action": action, "actor": self.actor}
         self.connection.execute(insert(change), [row])
+        audit.add(self.connection, at, self.actor, action, subject, detail)
+
+    def note(self, subject: str, action: str, **detail: Any) -> None:
+        """The same for what no cache holds."""
+        audit.add(self.connection, time.time_ns() // 1000, self.actor, action, subject, detail)
 
 
 @contextmanager

@@ -25,13 +25,13 @@ class ConfigurationSetRow:
 
 def add(write: ControlWrite, row: ConfigurationSetRow) -> None:
     write.connection.execute(insert(configuration_set), [asdict(row)])
-    _record(write, row, "CreateConfigurationSet")
+    _record(write, row, "CreateConfigurationSet", tls_policy=row.tls_policy)
 
 
 def change(write: ControlWrite, row: ConfigurationSetRow, action: str, **values: Any) -> None:
     found = configuration_set.c.id == row.id
     write.connection.execute(update(configuration_set).where(found).values(values))
-    _record(write, row, action)
+    _record(write, row, action, **values)
 
 
 def remove(write: ControlWrite, row: ConfigurationSetRow) -> None:
@@ -59,5 +59,5 @@ def default_of(connection: Connection, account_id: str, name: str) -> list[str]:
     return list(connection.execute(select(identity.c.name).where(*found).order_by(identity.c.name)).scalars())
 
 
-def _record(write: ControlWrite, row: ConfigurationSetRow, action: str) -> None:
-    write.record(configuration_set_subject(row.account_id, row.name), action)
+def _record(write: ControlWrite, row: ConfigurationSetRow, action: str, **detail: Any) -> None:
+    write.record(configuration_set_subject(row.account_id, row.name), action, **detail)

@@ -48,19 +48,19 @@ def secret_place(access_key_id: str) -> str:
 def add(write: ControlWrite, row: CredentialRow, sealed_secret: bytes) -> None:
     values = {**asdict(row), "networks": _stored(row.networks), "secret": sealed_secret}
     write.connection.execute(insert(credential), [values])
-    write.record(credential_subject(row.access_key_id), "CreateAccessKey")
+    write.record(credential_subject(row.access_key_id), "CreateAccessKey", **asdict(row))
 
 
 def set_active(write: ControlWrite, access_key_id: str, active: bool) -> None:
     found = credential.c.access_key_id == access_key_id
     write.connection.execute(update(credential).where(found).values(active=active))
-    write.record(credential_subject(access_key_id), "UpdateAccessKey")
+    write.record(credential_subject(access_key_id), "UpdateAccessKey", active=active)
 
 
 def set_networks(write: ControlWrite, access_key_id: str, networks: tuple[str, ...] | None) -> None:
     found = credential.c.access_key_id == access_key_id
     write.connection.execute(update(credential).where(found).values(networks=_stored(networks)))
-    write.record(credential_subject(access_key_id), "UpdateAccessKey")
+    write.record(credential_subject(access_key_id), "UpdateAccessKey", networks=networks)
 
 
 def remove(write: ControlWrite, access_key_id: str) -> None:

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from relay.store.changes import ControlWrite, identity_subject
 from relay.store.tables import dkim_key, identity, identity_policy
 
+_DKIM = "PutEmailIdentityDkimSigningAttributes"
+
 
 @dataclass(frozen=True, slots=True)
 class IdentityRow:
@@ -51,12 +53,12 @@ class KeyRow:
 
 def add(write: ControlWrite, row: IdentityRow) -> None:
     write.connection.execute(insert(identity), [asdict(row)])
-    _record(write, row, "CreateEmailIdentity")
+    _record(write, row, "CreateEmailIdentity", verification_status=row.verification_status)
 
 
 def change(write: ControlWrite, row: IdentityRow, action: str, **values: Any) -> None:
     write.connection.execute(update(identity).where(identity.c.id == row.id).values(values))
-    _record(write, row, action)
+    _record(write, row, action, **{name: value for name, value in values.items() if name != "confirmation"})
 
 
 def touch(connection: Connection, row: IdentityRow, **values: Any) -> None:
@@ -109,8 +111,8 @@ def every(connection: Connection, account_id: str | None) -> list[IdentityRow]:
     return [IdentityRow(**row) for row in connection.execute(query).mappings()]
 
 
-def _record(write: ControlWrite, row: IdentityRow, action: str) -> None:
-    write.record(identity_subject(row.account_id, row.name), action)
+def _record(write: ControlWrite, row: IdentityRow, action: str, **detail: Any) -> None:
+    write.record(identity_subject(row.account_id, row.name), action, **detail)
 
 
 # ---------------------------------------------------------------- keys
@@ -130,7 +132,7 @@ def add_key(write: ControlWrite, of: IdentityRow, key: KeyRow, sealed: bytes, at
         "created_at": at,
     }
     write.connection.execute(insert(dkim_key), [row])
-    _record(write, of, "PutEmailIdentityDkimSigningAttributes")
+    _record(write, of, _DKIM, added=key.selector, algorithm=key.algorithm, status=key.status)
 
 
 def remove_keys(
@@ -143,7 +145,7 @@ def remove_keys(
     if status is not None:
         query = query.where(dkim_key.c.status == status)
     write.connection.execute(query)
-    _record(write, of, "PutEmailIdentityDkimSigningAttributes")
+    _record(write, of, _DKIM, removed=algorithm or status or "all")
 
 
 def promote_key(write: ControlWrite, of: IdentityRow, key: KeyRow) -> None:
@@ -151,7 +153,7 @@ def promote_key(write: ControlWrite, of: IdentityRow, key: KeyRow) -> None:
     others = dkim_key.c.identity_id == of.id, dkim_key.c.algorithm == key.algorithm, dkim_key.c.id != key.id
     write.connection.execute(delete(dkim_key).where(*others))
     write.connection.execute(update(dkim_key).where(dkim_key.c.id == key.id).values(status="signing"))
-    _record(write, of, "PutEmailIdentityDkimSigningAttributes")
+    _record(write, of, _DKIM, signs=key.selector)
 
 
 def keys(connection: Connection, identity_id: int) -> list[KeyRow]:
@@ -181,11 +183,11 @@ def put_policy(write: ControlWrite, of: IdentityRow, row_id: int, name: str, doc
         "updated_at": at,
     }
     write.connection.execute(insert(identity_policy), [row])
-    _record(write, of, "PutIdentityPolicy")
+    _record(write, of, "PutIdentityPolicy", name=name, document=document)
 
 
 def delete_policy(write: ControlWrite, of: IdentityRow, name: str) -> bool:
-    _record(write, of, "DeleteIdentityPolicy")
+    _record(write, of, "DeleteIdentityPolicy", name=name)
     return write.connection.execute(_policy(of.id, name)).rowcount > 0
 
 
@@ -224,5 +226,7 @@ def replace_in_policies(write: ControlWrite, principal_arn: str, replacement: st
         write.connection.execute(
             update(identity_policy).where(identity_policy.c.id == row.id).values(document=document)
         )
-        write.record(identity_subject(row.account_id, row.name), "DeleteUser")
+        write.record(
+            identity_subject(row.account_id, row.name), "DeleteUser", replaced=principal_arn, by=replacement
+        )
     return len(rows)

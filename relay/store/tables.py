@@ -9,6 +9,7 @@ keys: their rows come and go in one transaction each, and a check per row would 
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     false,
     text,
 )
@@ -233,13 +235,34 @@ configuration_set = Table(
 audit = Table(
     "audit",
     metadata,
-    _key(),
+    Column("id", Key, primary_key=True, autoincrement=True),
     Column("at", Instant, nullable=False, index=True),
     Column("actor", String(256), nullable=False),
     Column("action", String(64), nullable=False),
     Column("subject", String(512), nullable=False),
     Column("detail", Text, nullable=False),  # a JSON object; never a secret
+    sqlite_autoincrement=True,
 )
+
+# Entries are added and never touched again, whatever the program or a hand at the database does.
+_APPEND_ONLY = {
+    "sqlite": (
+        """CREATE TRIGGER audit_refuses_update BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END""",
+        """CREATE TRIGGER audit_refuses_delete BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END""",
+    ),
+    "postgresql": (
+        """CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'the audit is append-only'; END $$""",
+        """CREATE TRIGGER audit_refuses BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+        FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()""",
+    ),
+}
+for _dialect, _statements in _APPEND_ONLY.items():
+    for _statement in _statements:
+        _ddl = DDL(_statement)  # type: ignore[no-untyped-call]
+        event.listen(audit, "after_create", _ddl.execute_if(dialect=_dialect))
 
 # ---------------------------------------------------------------- mail
 

@@ -40,14 +40,14 @@ def add(write: ControlWrite, user: UserRow) -> None:
         "created_at": user.created_at,
     }
     write.connection.execute(insert(iam_user), [row])
-    write.record(user_subject(user.unique_id), "CreateUser")
+    write.record(user_subject(user.unique_id), "CreateUser", arn=user.arn, tags=user.tags)
 
 
 def remove(write: ControlWrite, user: UserRow) -> None:
     """The user and its policies; its credentials must be gone."""
     write.connection.execute(delete(user_policy).where(user_policy.c.user_id == user.id))
     write.connection.execute(delete(iam_user).where(iam_user.c.id == user.id))
-    write.record(user_subject(user.unique_id), "DeleteUser")
+    write.record(user_subject(user.unique_id), "DeleteUser", arn=user.arn)
 
 
 def find(connection: Connection, account_id: str, name: str) -> UserRow | None:
@@ -81,11 +81,11 @@ def put_policy(write: ControlWrite, user: UserRow, row_id: int, name: str, docum
         "updated_at": at,
     }
     write.connection.execute(insert(user_policy), [row])
-    write.record(user_subject(user.unique_id), "PutUserPolicy")
+    write.record(user_subject(user.unique_id), "PutUserPolicy", arn=user.arn, name=name, document=document)
 
 
 def delete_policy(write: ControlWrite, user: UserRow, name: str) -> bool:
-    write.record(user_subject(user.unique_id), "DeleteUserPolicy")
+    write.record(user_subject(user.unique_id), "DeleteUserPolicy", arn=user.arn, name=name)
     return write.connection.execute(_of(user, name)).rowcount > 0
 
 

@@ -229,8 +229,8 @@ def test_record_is_made_in_the_transaction_of_its_change(ground: Ground) -> None
     before = newest(ground.store)
     real = ControlWrite.record
 
-    def refuse(self: ControlWrite, subject: str, action: str) -> None:
-        real(self, subject, action)
+    def refuse(self: ControlWrite, subject: str, action: str, **detail: object) -> None:
+        real(self, subject, action, **detail)
         raise Stop
 
     with pytest.MonkeyPatch.context() as patch:
