@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.app.certificate import self_signed
+from relay.app.owner import become_owner, hand_over
 from relay.settings import FILE_NAME, HOST_NAME, Settings, example, load
 from relay.store import installation, schema
 from relay.store.engine import Store
@@ -17,7 +18,11 @@ _MADE, _KEPT = "made", "kept"
 
 
 def install(
-    directory: Path, region: str | None, hostname: str | None, smarthost: str | None
+    directory: Path,
+    region: str | None = None,
+    hostname: str | None = None,
+    smarthost: str | None = None,
+    key_file: Path | None = None,
 ) -> dict[str, str]:
     """Settings, key file, certificate and store; what is there already is kept.  Says which is which.
 
@@ -26,28 +31,34 @@ def install(
     os.umask(0o077)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = directory / FILE_NAME
-    done = {"settings": f"{file} {_write(file, _first_settings(region, hostname, smarthost))}"}
+    first = _first_settings(region, hostname, smarthost, key_file)
+    done = {"settings": f"{file} {_write(file, first)}"}
     settings = load(file)
-    key_file = settings.path(settings.store.key_file)
-    done["key file"] = f"{key_file} {_make_key_file(key_file)}"
+    key = settings.path(settings.store.key_file)
+    done["key file"] = f"{key} {_make_key_file(key)}"
     done["certificate"] = _make_certificate(settings)
     store = Store(settings.store_url)
     try:
         schema.migrate(store)
-        made = installation.initialise(store, settings.relay.region, load_key_file(key_file))
+        made = installation.initialise(store, settings.relay.region, load_key_file(key))
     finally:
         store.dispose()
     shown = store.url.render_as_string(hide_password=True)
     done["store"] = f"{shown} {_MADE if made else _KEPT}"
+    hand_over(directory)
     return done
 
 
-def _first_settings(region: str | None, hostname: str | None, smarthost: str | None) -> bytes:
+def _first_settings(
+    region: str | None, hostname: str | None, smarthost: str | None, key_file: Path | None
+) -> bytes:
     ours = socket.getfqdn()
     relay: dict[str, Any] = {"hostname": hostname or (ours if HOST_NAME(ours) else "localhost")}
     if region:
         relay["region"] = region
-    return example(relay=relay, delivery={"smarthost": smarthost} if smarthost else {}).encode()
+    delivery = {"smarthost": smarthost} if smarthost else {}
+    store = {"key_file": str(key_file.absolute())} if key_file else {}
+    return example(relay=relay, delivery=delivery, store=store).encode()
 
 
 def _write(file: Path, content: bytes) -> str:
@@ -61,6 +72,7 @@ def _write(file: Path, content: bytes) -> str:
 
 
 def _make_key_file(file: Path) -> str:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         create_key_file(file)
     except FileExistsError:
@@ -83,6 +95,7 @@ def _make_certificate(settings: Settings) -> str:
 def migrate(file: Path) -> dict[str, str]:
     """Bring the store's schema up to date."""
     settings = load(file)
+    become_owner(settings.directory)
     store = Store(settings.store_url)
     try:
         before, after = schema.migrate(store)

@@ -14,7 +14,7 @@ from relay.app.worker import worker_main
 from relay.settings import Settings, SettingsError, load
 from relay.store import installation, schema
 from relay.store.engine import Store, StoreError, StoreUnavailable
-from relay.store.secrets import KeyFileError, load_key_file
+from relay.store.secrets import KeyFileError, Secrets, load_key_file
 
 # What keeps us from a store or from starting; each says what to do.
 UNUSABLE = (SettingsError, StartError, StoreError, StoreUnavailable, KeyFileError, ListenError)
@@ -25,7 +25,7 @@ def serve(file: Path) -> str | None:
     os.umask(0o077)
     try:
         settings = load_checked(file)
-        check_store(settings)
+        check_store(settings, load_key_file(settings.path(settings.store.key_file)))
         # Held by this process and its workers, so that the file's lock outlives neither.
         take_instance_lock(settings.directory)
         count = settings.relay.workers or len(os.sched_getaffinity(0))
@@ -72,9 +72,8 @@ def _delivery_problems(settings: Settings, file: Path) -> Iterator[str]:
             yield f"{file}: [delivery] ca_file: {settings.path(delivery.ca_file)}: {error}"
 
 
-def check_store(settings: Settings) -> None:
+def check_store(settings: Settings, secrets: Secrets) -> None:
     """The store is there, has our schema, our region and our key."""
-    secrets = load_key_file(settings.path(settings.store.key_file))
     store = Store(settings.store_url)
     try:
         schema.require_current(store)

@@ -14,16 +14,26 @@ from relay.cli.output import fail, show_record
 @click.option("--region", help="The region of every identity ARN here; fixed for good. [default: us-east-1]")
 @click.option("--hostname", help="Our own name, fully qualified. [default: this machine's]")
 @click.option("--smarthost", help="host:port of the next hop for all mail. [default: by MX]")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the key file goes; a service's may be root's alone. [default: DIRECTORY/relay.key]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    directory: Path, region: str | None, hostname: str | None, smarthost: str | None, as_json: bool
+    directory: Path,
+    region: str | None,
+    hostname: str | None,
+    smarthost: str | None,
+    key_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Make settings, key file, self-signed certificate and store in DIRECTORY; overwrite nothing."""
     from relay.app.install import install
     from relay.app.serve import UNUSABLE
 
     try:
-        done = install(directory, region=region, hostname=hostname, smarthost=smarthost)
+        done = install(directory, region, hostname, smarthost, key_file)
     except UNUSABLE as error:
         fail("unusable", str(error))
     show_record(done, as_json=as_json)
