@@ -145,6 +145,11 @@ class StoreSection(_Section):
     key_file: str = Field(
         "relay.key", description="The key that encrypts secrets in the store. Keep a copy elsewhere."
     )
+    low_disk_bytes: int = Field(
+        268_435_456,
+        ge=1_048_576,
+        description="With less free space no mail is taken (452), while deliveries can still be recorded.",
+    )
 
 
 class SmtpSection(_Section):

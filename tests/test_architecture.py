@@ -49,7 +49,6 @@ EDGES: dict[str, frozenset[str]] = {
     "cryptography": frozenset({"store", "signing", "control", "feedback", "app"}),
     "dkim": frozenset({"signing"}),
     "dns": frozenset({"resolver"}),
-    "httptools": frozenset(),  # uvicorn finds it by its name
     "httpx2": frozenset({"delivery", "feedback"}),  # MTA-STS policies, webhooks
     "idna": frozenset({"submission"}),
     "prometheus_client": frozenset({"metrics"}),

@@ -25,10 +25,10 @@ class Arrived:
 class Recorder:
     """The next hop, listening from construction until ``close``."""
 
-    def __init__(self, refused: frozenset[str]) -> None:
+    def __init__(self, refused: frozenset[str], port: int = 0) -> None:
         self.refused = refused
         self.arrived: list[Arrived] = []
-        self._server = _Server(("127.0.0.1", 0), _Session)
+        self._server = _Server(("127.0.0.1", port), _Session)
         self._server.recorder = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()

@@ -33,8 +33,6 @@ _DRAIN_SESSIONS_SECONDS = 12.0
 _DRAIN_DELIVERY_SECONDS = 10.0
 _RECLAIM_SECONDS = 5.0
 _DISK_SECONDS = 1.0
-# Below this we take no new mail while deliveries can still be recorded; a little above, we take it again.
-_LOW_DISK_BYTES = 256 * 1024 * 1024
 
 
 class LeaseLost(Exception):
@@ -56,7 +54,8 @@ def worker_main(
         parts = build(settings, store, secrets, lease, log)
         # A database server watches its own disk; ours then only holds the lock file.
         directory = store.directory or settings.directory
-        return uvloop.run(_Worker(directory, parts, lease, log).run(sockets, life_fd, ready_fd))
+        worker = _Worker(directory, settings.store.low_disk_bytes, parts, lease, log)
+        return uvloop.run(worker.run(sockets, life_fd, ready_fd))
     finally:
         store.dispose()
 
@@ -64,8 +63,9 @@ def worker_main(
 class _Worker:
     """The parts at work."""
 
-    def __init__(self, directory: Path, parts: Parts, lease: Lease, log: Log) -> None:
+    def __init__(self, directory: Path, low_disk_bytes: int, parts: Parts, lease: Lease, log: Log) -> None:
         self._directory = directory
+        self._low_disk_bytes = low_disk_bytes
         self._parts = parts
         self._lease = lease
         self._log = log
@@ -166,7 +166,7 @@ class _Worker:
     async def _watch_disk(self) -> None:
         while True:
             free = _free_bytes(self._directory)
-            was_low, self._parts.intake.low_disk = self._parts.intake.low_disk, free < _LOW_DISK_BYTES
+            was_low, self._parts.intake.low_disk = self._parts.intake.low_disk, free < self._low_disk_bytes
             if was_low != self._parts.intake.low_disk:
                 self._log("disk", level="warning", is_low=not was_low, free_bytes=free)
             await asyncio.sleep(_DISK_SECONDS)
