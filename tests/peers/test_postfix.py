@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from tests.support.policy_host import host_context, policy
 from tests.support.postfix import Postfix
 
 DOMAINS = ["direct.example", "second.example", "wrong.example"]
-POSTFIX, DOWN, WEB = "127.0.0.11", "127.0.0.12", "127.0.0.13"
+POSTFIX, DOWN = "127.0.0.11", "127.0.0.12"
+# MTA-STS knows port 443 alone: each process that runs tests has an address of its own for it.
+WEB = f"127.1.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
 MX = "mx.direct.example"
 
 
@@ -43,7 +46,7 @@ def policies(authority: trustme.CA) -> Iterator[None]:
     try:
         server = http.server.ThreadingHTTPServer((WEB, 443), Handler)
     except PermissionError:
-        pytest.skip("port 443 cannot be listened on: MTA-STS knows no other")
+        pytest.skip("port 443 cannot be listened on here")
     context = host_context(authority, *(f"mta-sts.{domain}" for domain in DOMAINS))
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -81,13 +81,18 @@ class Postfix:
         issued = authority.issue_cert(name)
         issued.private_key_and_cert_chain_pem.write_to_path(str(self._at / "chain.pem"))
         for directory in ("etc", "queue", "data", "mail"):
-            (self._at / directory).mkdir(mode=0o755)
+            (self._at / directory).mkdir()
+            (self._at / directory).chmod(0o755)  # commands of the relay in this process narrow the umask
         for directory in ("data", "mail"):
             os.chown(self._at / directory, user.pw_uid, user.pw_gid)
         (self._at / "etc" / "main.cf").write_text(_MAIN.format(**values))
         (self._at / "etc" / "master.cf").write_text(_MASTER.format(**values))
+        for file in ("main.cf", "master.cf"):
+            (self._at / "etc" / file).chmod(0o644)
         self._command = [program, "-c", str(self._at / "etc")]
-        done = subprocess.run([*self._command, "start"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [*self._command, "start"], capture_output=True, text=True, timeout=60, umask=0o022
+        )
         if done.returncode != 0:
             told = done.stdout + done.stderr + self.log()
             self.close()
