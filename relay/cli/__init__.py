@@ -11,6 +11,7 @@ from relay import __version__
 _COMMANDS = {
     "init": "Set up a directory: settings, key file, certificate, store.",
     "serve": "Run the gateway.",
+    "check": "What is wrong here, and how to mend it.",
     "migrate": "Bring the store's schema up to date.",
     "demo": "Run the gateway on sample mail: granted, refused, bounced.",
     "account": "Accounts: who carries quota and usage.",

@@ -81,6 +81,11 @@ def newest(connection: Connection) -> int:
     return connection.execute(select(func.max(change.c.seq))).scalar() or 0
 
 
+def newest_at(connection: Connection) -> int:
+    """When the newest change was made, microseconds UTC; 0 before the first."""
+    return connection.execute(select(func.max(change.c.at))).scalar() or 0
+
+
 def since(connection: Connection, seq: int, limit: int = 10_000) -> list[tuple[int, str]]:
     """The (number, subject) pairs after ``seq``, oldest first, at most ``limit``."""
     query = (

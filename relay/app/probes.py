@@ -1,0 +1,298 @@
+"""The looks that ``relay check`` takes, one function for each thing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import smtplib
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+
+from relay.app.findings import Finding, Ok, Skipped, Wrong
+from relay.app.listen import Endpoint, ListenError, bind
+from relay.app.tls import server_context
+from relay.control import verification
+from relay.control.proof import Result
+from relay.queue.workers import now as store_now
+from relay.resolver import Absent, Found, Resolver, Unavailable
+from relay.settings import Settings, parse_endpoint
+from relay.store import changes, installation, schema
+from relay.store import identities as rows
+from relay.store.engine import Store, StoreError, StoreUnavailable
+from relay.store.identities import IdentityRow, KeyRow
+from relay.store.secrets import KeyFileError, Secrets, load_key_file
+
+Opened = Store | None
+_NEAR_EXPIRY = timedelta(days=14)
+_CLOCK_SECONDS = 30
+_DIAL_SECONDS = 10.0
+_MOST_IDENTITIES = 200
+
+
+# ---------------------------------------------------------------- on this machine
+
+
+def key_file(settings: Settings) -> tuple[Secrets | None, Finding]:
+    path = settings.path(settings.store.key_file)
+    try:
+        secrets = load_key_file(path)
+    except KeyFileError as error:
+        return None, Wrong("key file", str(error), "[store] key_file names it")
+    return secrets, Ok("key file", str(path))
+
+
+def store(settings: Settings, secrets: Secrets | None) -> tuple[Opened, Finding]:
+    """The store, open if it can be used; its schema, and whether region and key are its own."""
+    opened = Store(settings.store_url)
+    shown = opened.url.render_as_string(hide_password=True)
+    try:
+        if opened.is_sqlite and not os.path.exists(str(opened.url.database)):
+            raise StoreError(f"{opened.url.database}: no such file")
+        schema.require_current(opened)
+        if secrets is not None:
+            installation.verify(opened, settings.relay.region, secrets)
+    except (StoreError, KeyFileError) as error:
+        opened.dispose()
+        return None, Wrong("store", str(error), "restore it from your copy, or make one: relay init")
+    except StoreUnavailable as error:
+        opened.dispose()
+        return None, Wrong("store", f"{shown}: {error}", "start the database server; [store] url names it")
+    return opened, Ok("store", f"{shown}, revision {schema.REVISION}")
+
+
+def on_disk(settings: Settings) -> list[Finding]:
+    return [_certificate(settings), _disk(settings)]
+
+
+def _certificate(settings: Settings) -> Finding:
+    file = settings.path(settings.smtp.certificate)
+    try:
+        server_context(settings)
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    except (OSError, ssl.SSLError, ValueError) as error:
+        both = f"{file}, {settings.path(settings.smtp.private_key)}"
+        return Wrong("certificate", f"{both}: {error}", "[smtp] names them: one pair, in PEM")
+    return judge_certificate(certificate, settings.relay.hostname, datetime.now(UTC))
+
+
+def judge_certificate(certificate: x509.Certificate, hostname: str, now: datetime) -> Finding:
+    """Whether clients will take it."""
+    since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    renew = "renew it, then: systemctl reload relay"
+    if now < since:
+        return Wrong("certificate", f"valid only from {since:%Y-%m-%d %H:%M} UTC", renew)
+    if now >= until:
+        return Wrong("certificate", f"expired at {until:%Y-%m-%d %H:%M} UTC", renew)
+    if until - now < _NEAR_EXPIRY:
+        return Wrong("certificate", f"expires at {until:%Y-%m-%d %H:%M} UTC", renew)
+    if not _covers(certificate, hostname):
+        return Wrong("certificate", f"not for {hostname}", "[relay] hostname is what clients connect to")
+    return Ok("certificate", f"for {hostname}, until {until:%Y-%m-%d}")
+
+
+def _covers(certificate: x509.Certificate, hostname: str) -> bool:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    wildcard = "*." + hostname.partition(".")[2]
+    return any(name.lower() in (hostname, wildcard) for name in names.get_values_for_type(x509.DNSName))
+
+
+def _disk(settings: Settings) -> Finding:
+    found = os.statvfs(settings.directory)
+    free, least = found.f_bavail * found.f_frsize, settings.store.low_disk_bytes
+    where = str(settings.directory)
+    if not os.access(settings.directory, os.W_OK):
+        return Wrong("disk", f"{where} cannot be written by this user", "give it to the user of the service")
+    if free < least:
+        return Wrong(
+            "disk",
+            f"{where} has {free >> 20} MB free, {least >> 20} are needed",
+            "free some, or [store] low_disk_bytes",
+        )
+    if found.f_files and found.f_favail < 1000:
+        return Wrong("disk", f"{where} has {found.f_favail} inodes left", "remove files")
+    return Ok("disk", f"{where}, {free >> 20} MB free")
+
+
+def clock(settings: Settings, opened: Opened) -> Finding:
+    """Against the newest change in the store, and against the database server's clock."""
+    if opened is None:
+        return Skipped("clock", "the store cannot be used")
+    with opened.read() as connection:
+        ours = time.time_ns() // 1000
+        newest = changes.newest_at(connection)
+        servers = store_now(connection)
+    behind = max(newest, servers) - ours
+    if behind > _CLOCK_SECONDS * 1_000_000 or ours - servers > _CLOCK_SECONDS * 1_000_000:
+        away = max(behind, ours - servers) // 1_000_000
+        return Wrong("clock", f"{away} s away from the store's", "have NTP set it: timedatectl set-ntp true")
+    return Ok("clock", datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+
+
+# ---------------------------------------------------------------- ports
+
+
+async def port(settings: Settings, endpoint: Endpoint) -> list[Finding]:
+    """It can be listened on, or we do already."""
+    subject = f"port {endpoint}"
+    if await asyncio.to_thread(_is_open, endpoint):
+        banner = await asyncio.to_thread(_banner, endpoint)
+        if banner.startswith(f"220 {settings.relay.hostname} ESMTP SimpleEmailService"):
+            return [Ok(subject, "the gateway answers")]
+        return [
+            Wrong(subject, f"another program answers: {banner[:60]!r}", "stop it, or change [smtp] listen")
+        ]
+    try:
+        for sock in bind([endpoint]).values():
+            sock.close()
+    except ListenError as error:
+        return [
+            Wrong(
+                subject,
+                str(error),
+                "below 1024 it needs root or CAP_NET_BIND_SERVICE; the address must be ours",
+            )
+        ]
+    return [Ok(subject, "free")]
+
+
+def _is_open(endpoint: Endpoint) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)  # noqa: S104
+    try:
+        socket.create_connection((host, endpoint.port), 2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _banner(endpoint: Endpoint) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)  # noqa: S104
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # it is only asked who it is
+    try:
+        with socket.create_connection((host, endpoint.port), 2) as sock:
+            sock.settimeout(2)
+            if not endpoint.implicit_tls:
+                return sock.recv(200).decode("ascii", "replace").strip()
+            with context.wrap_socket(sock) as wrapped:
+                return wrapped.recv(200).decode("ascii", "replace").strip()
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, type(error).__name__)
+
+
+# ---------------------------------------------------------------- DNS
+
+
+async def dns(settings: Settings, resolver: Resolver) -> Finding:
+    answer = await resolver.addresses(settings.relay.hostname)
+    if isinstance(answer, Unavailable):
+        return Wrong("DNS", answer.reason, "look at /etc/resolv.conf, or [dns] servers")
+    return Ok("DNS", "answers")
+
+
+async def host_name(settings: Settings, resolver: Resolver) -> list[Finding]:
+    """Our name leads to an address, and the address back to the name: many servers refuse mail else."""
+    name = settings.relay.hostname
+    answer = await resolver.addresses(name)
+    if not isinstance(answer, Found):
+        return [
+            Wrong("host name", f"{name} has no address in DNS", "publish A or AAAA, or set [relay] hostname")
+        ]
+    named = [await resolver.names(address) for address in answer.records]
+    for address, back in zip(answer.records, named, strict=True):
+        if isinstance(back, Absent) or (isinstance(back, Found) and name not in back.records):
+            given = ", ".join(back.records) if isinstance(back, Found) else "no name"
+            return [
+                Wrong("PTR", f"{address} leads to {given}, not to {name}", "have your provider set the PTR")
+            ]
+    return [Ok("host name", f"{name}, {', '.join(answer.records)}")]
+
+
+def identities(opened: Opened) -> Iterator[tuple[IdentityRow, list[KeyRow]]]:
+    """The domains that are verified, with their keys."""
+    if opened is None:
+        return
+    with opened.read() as connection:
+        verified = [row for row in rows.every(connection, None) if row.verification_status == "SUCCESS"]
+        for row in [row for row in verified if row.type == "DOMAIN"][:_MOST_IDENTITIES]:
+            yield row, rows.keys(connection, row.id)
+
+
+async def identity(
+    settings: Settings, row: IdentityRow, keys: list[KeyRow], resolver: Resolver
+) -> list[Finding]:
+    """The DKIM record of each key that signs, and that there is an SPF record."""
+    found: list[Finding] = []
+    if row.dkim_enabled:
+        signing = [key for key in keys if key.status == verification.SIGNING_KEY]
+        for look in await verification.look(row, signing, resolver):
+            if look.key_id is not None and look.result in (Result.MISSING, Result.DIFFERENT):
+                mend = f"publish TXT {look.name}: {look.expected}"
+                found.append(Wrong(f"DKIM of {row.name}", f"{look.name}: {look.result}", mend))
+    spf = await resolver.txt(row.name)
+    if not isinstance(spf, Unavailable) and not _has_spf(spf):
+        mend = f'publish TXT {row.name}: "v=spf1 a:{settings.relay.hostname} ~all"'
+        found.append(Wrong(f"SPF of {row.name}", "no record", mend))
+    return found or [Ok(f"identity {row.name}", "DKIM and SPF are in DNS")]
+
+
+def _has_spf(answer: Found[str] | Absent) -> bool:
+    return isinstance(answer, Found) and any(text.lower().startswith("v=spf1") for text in answer.records)
+
+
+# ---------------------------------------------------------------- the next hop
+
+
+def next_hops(settings: Settings) -> Iterator[tuple[str, int, str]]:
+    """The smart hosts that the settings name, with how much TLS each must offer."""
+    delivery = settings.delivery
+    if delivery.smarthost:
+        yield *parse_endpoint(delivery.smarthost), delivery.smarthost_tls
+    for route in delivery.routes:
+        if route.smarthost:
+            yield *parse_endpoint(route.smarthost), route.tls
+
+
+async def next_hop(settings: Settings, host: str, port: int, tls: str) -> list[Finding]:
+    subject = f"next hop {host}:{port}"
+    try:
+        said = await asyncio.to_thread(_greet, settings, host, port, tls)
+    except ssl.SSLError as error:
+        return [
+            Wrong(
+                subject,
+                f"TLS fails: {error}",
+                'its certificate must be trusted ([delivery] ca_file), or tls = "require"',
+            )
+        ]
+    except smtplib.SMTPNotSupportedError:
+        return [
+            Wrong(subject, f'it offers no STARTTLS, the settings say tls = "{tls}"', "switch TLS on there")
+        ]
+    except (OSError, smtplib.SMTPException) as error:
+        return [Wrong(subject, f"no SMTP server answers: {error}", "start it, or open the way to it")]
+    return [Ok(subject, said)]
+
+
+def _greet(settings: Settings, host: str, port: int, tls: str) -> str:
+    with smtplib.SMTP(host, port, settings.relay.hostname, timeout=_DIAL_SECONDS) as client:
+        client.ehlo()
+        if tls == "none" or (tls == "opportunistic" and not client.has_extn("starttls")):
+            return "answers, without TLS"
+        context = ssl.create_default_context()
+        if settings.delivery.ca_file:
+            context.load_verify_locations(settings.path(settings.delivery.ca_file))
+        if tls != "verify":
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        client.starttls(context=context)
+        return f"answers, {client.sock.version()}"  # type: ignore[union-attr]
