@@ -309,13 +309,6 @@ class SandboxSection(_Section):
     )
 
 
-class BounceSection(_Section):
-    domain: str = Field(
-        "",
-        description="Domain of our envelope senders, whose MX is this relay; empty: the author's goes out.",
-    )
-
-
 class RetentionSection(_Section):
     days: int = Field(7, ge=1, description="Days that records of finished messages and refusals are kept.")
 
@@ -342,7 +335,6 @@ class Settings(BaseSettings):
     verification: VerificationSection = VerificationSection()
     quota: QuotaSection = QuotaSection()
     sandbox: SandboxSection = SandboxSection()
-    bounce: BounceSection = BounceSection()
     retention: RetentionSection = RetentionSection()
     log: LogSection = LogSection()
     directory: Path = Path()
