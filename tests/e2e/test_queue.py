@@ -12,6 +12,7 @@ from relay.app.recorder import Recorder
 from tests.support.gateway import DELEGATE, OWNER, Gateway, Login, arn, free_ports, grant, user_arn
 
 DOMAIN = "owner.example"
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,8 @@ def waiting(gateway: Gateway, destination: str) -> list[dict]:
     return gateway.run("queue", "list", "--destination", destination)
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+# A next hop that was away is tried again after up to a minute.
+def wait_until(holds: Callable[[], bool], seconds: float = 100) -> None:
     give_up_at = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < give_up_at

@@ -92,6 +92,7 @@ class Service:
             stdout=self._out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o022,  # as a login shell has it; commands that ran in this process narrowed ours
         )
 
     def _script(self) -> str:
