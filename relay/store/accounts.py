@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from relay.store.changes import ControlWrite, account_subject
-from relay.store.tables import account
+from relay.store.tables import ALL_REASONS, account
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class AccountRow:
     max_24h_send: int | None
     max_send_rate: int | None
     created_at: int
+    suppressed_reasons: str = ALL_REASONS
 
 
 def add(write: ControlWrite, row: AccountRow) -> None:

@@ -21,6 +21,8 @@ class ConfigurationSetRow:
     sending_enabled: bool
     created_at: int
     tls_policy: str
+    max_delivery_seconds: int | None = None
+    suppressed_reasons: str | None = None  # a JSON list; None follows the account
 
 
 def add(write: ControlWrite, row: ConfigurationSetRow) -> None:

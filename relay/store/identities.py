@@ -38,6 +38,12 @@ class IdentityRow:
     mail_from_status: str | None = None
     mail_from_on_failure: str | None = None
     mail_from_requested_at: int | None = None
+    bounce_topic: str | None = None
+    complaint_topic: str | None = None
+    delivery_topic: str | None = None
+    headers_in_bounce: bool = False
+    headers_in_complaint: bool = False
+    headers_in_delivery: bool = False
 
 
 @dataclass(frozen=True, slots=True)

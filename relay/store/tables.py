@@ -8,6 +8,8 @@ keys: their rows come and go in one transaction each, and a check per row would 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import (
     DDL,
     BigInteger,
@@ -41,6 +43,7 @@ metadata = MetaData(
 Key = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 Instant = BigInteger
 AccountId = String(12)
+ALL_REASONS = '["BOUNCE","COMPLAINT"]'
 
 
 def _key() -> Column[int]:
@@ -98,6 +101,8 @@ account = Table(
     Column("max_24h_send", BigInteger),
     Column("max_send_rate", BigInteger),
     Column("created_at", Instant, nullable=False),
+    # A JSON list: for which of BOUNCE and COMPLAINT an address gets on the account's suppression list.
+    Column("suppressed_reasons", Text, nullable=False, server_default=ALL_REASONS),
 )
 
 # What of an account's quota is used.  ``sent_24h`` is the sum of its rows in ``usage_minute`` from
@@ -187,6 +192,13 @@ identity = Table(
     Column("mail_from_status", String(24)),
     Column("mail_from_on_failure", String(24)),  # USE_DEFAULT_VALUE | REJECT_MESSAGE
     Column("mail_from_requested_at", Instant),
+    # Topics that its owner's notifications go to, and whether those quote the header (SES, per type).
+    Column("bounce_topic", String(256)),
+    Column("complaint_topic", String(256)),
+    Column("delivery_topic", String(256)),
+    Column("headers_in_bounce", Boolean, nullable=False, server_default=false()),
+    Column("headers_in_complaint", Boolean, nullable=False, server_default=false()),
+    Column("headers_in_delivery", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("account_id", "name"),
     # The decision must notice an address that equals an identity but for letter case.
     Index("ix_identity_folded", "account_id", text("lower(name)")),
@@ -228,7 +240,122 @@ configuration_set = Table(
     Column("sending_enabled", Boolean, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("tls_policy", String(16), nullable=False, server_default="OPTIONAL"),  # | REQUIRE
+    Column("max_delivery_seconds", Integer),  # null for the settings' own
+    Column("suppressed_reasons", Text),  # a JSON list; null follows the account
     UniqueConstraint("account_id", "name"),
+)
+
+event_destination = Table(
+    "event_destination",
+    metadata,
+    _key(),
+    _account(),
+    Column("configuration_set_id", Key, ForeignKey("configuration_set.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("event_types", Text, nullable=False),  # a JSON list of SES's names in API v2: BOUNCE, SEND
+    Column("topic_arn", String(256), nullable=False),
+    UniqueConstraint("configuration_set_id", "name"),
+)
+
+# ---------------------------------------------------------------- who is told
+
+topic = Table(
+    "topic",
+    metadata,
+    _key(),
+    _account(),
+    Column("name", String(256), nullable=False),
+    Column("signature_version", Integer, nullable=False),  # 2 | 1, as SNS has it
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("account_id", "name"),
+)
+
+# Accounts whose identities may send their notifications to a topic that is not theirs.
+topic_consent = Table(
+    "topic_consent",
+    metadata,
+    Column("topic_id", Key, ForeignKey("topic.id"), primary_key=True),
+    Column("owner_account_id", AccountId, primary_key=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+subscription = Table(
+    "subscription",
+    metadata,
+    _key(),
+    _account(),
+    Column("topic_id", Key, ForeignKey("topic.id"), nullable=False, index=True),
+    Column("uuid", String(36), nullable=False, unique=True),  # the last part of its ARN
+    Column("protocol", String(16), nullable=False),  # http | https | webhook | email | file | sns | sqs
+    Column("endpoint", Text, nullable=False),
+    Column("state", String(12), nullable=False),  # pending | confirmed | dead
+    Column("confirmation", String(64)),  # SHA-256 of the token that confirms it, in hexadecimal
+    Column("raw_delivery", Boolean, nullable=False),
+    Column("secret", LargeBinary),  # sealed: what a webhook's signature is made with
+    Column("created_at", Instant, nullable=False),
+    Column("failing_since", Instant),
+    Column("last_error", Text),
+)
+
+# What signs notifications in SNS's form; its certificate is served to whoever verifies them.
+sns_key = Table(
+    "sns_key",
+    metadata,
+    _key(),
+    Column("private_key", LargeBinary, nullable=False),  # sealed
+    Column("certificate", Text, nullable=False),  # PEM
+    Column("created_at", Instant, nullable=False),
+)
+
+# Addresses an account no longer sends to; ``folded`` is the address in lower case.
+suppressed = Table(
+    "suppressed",
+    metadata,
+    Column("account_id", AccountId, primary_key=True),
+    Column("folded", String(320), primary_key=True),
+    Column("address", String(320), nullable=False),
+    Column("reason", String(16), nullable=False),  # BOUNCE | COMPLAINT
+    Column("at", Instant, nullable=False),
+    Column("message_id", Key),
+    Column("feedback_id", String(80)),
+    sqlite_with_rowid=False,
+)
+
+# What was sent in an identity's name on a day (since 1970, UTC): billed to the account that sent it.
+usage_day = Table(
+    "usage_day",
+    metadata,
+    Column("account_id", AccountId, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("identity_arn", String(512), primary_key=True),
+    Column("messages", BigInteger, nullable=False, server_default="0"),
+    Column("recipients", BigInteger, nullable=False, server_default="0"),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
+    # What became of recipients, as far as it moves reputation: without simulator and suppressed ones.
+    Column("delivered", BigInteger, nullable=False, server_default="0"),
+    Column("hard_bounces", BigInteger, nullable=False, server_default="0"),
+    Column("soft_bounces", BigInteger, nullable=False, server_default="0"),
+    Column("complaints", BigInteger, nullable=False, server_default="0"),
+    Index("ix_usage_day_identity_arn_day", "identity_arn", "day"),
+    sqlite_with_rowid=False,
+)
+
+# What happened in an identity's name.  Appended freely; the sealer numbers and chains what is new, and
+# from then on an entry is never touched.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("identity_arn", String(512), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("kind", String(24), nullable=False),
+    Column("detail", Text, nullable=False),  # JSON
+    Column("seq", BigInteger),  # within the identity's chain; null until sealed
+    Column("hash", String(64)),  # SHA-256 over the hash before and this entry, in hexadecimal
+    Index("ix_ledger_identity_arn_seq", "identity_arn", "seq"),
+    Index("ix_ledger_unsealed", "id", sqlite_where=text("seq IS NULL"), postgresql_where=text("seq IS NULL")),
+    sqlite_autoincrement=True,
 )
 
 # Append-only: every change of the control plane, with who made it and from where.
@@ -259,10 +386,33 @@ _APPEND_ONLY = {
         FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()""",
     ),
 }
-for _dialect, _statements in _APPEND_ONLY.items():
-    for _statement in _statements:
-        _ddl = DDL(_statement)  # type: ignore[no-untyped-call]
-        event.listen(audit, "after_create", _ddl.execute_if(dialect=_dialect))
+_SEALED = {
+    "sqlite": (
+        """CREATE TRIGGER ledger_refuses_update BEFORE UPDATE ON ledger WHEN OLD.seq IS NOT NULL
+        BEGIN SELECT RAISE(ABORT, 'the ledger is sealed'); END""",
+        """CREATE TRIGGER ledger_refuses_delete BEFORE DELETE ON ledger
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
+    ),
+    "postgresql": (
+        """CREATE FUNCTION ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'the ledger is append-only'; END $$""",
+        """CREATE TRIGGER ledger_refuses_update BEFORE UPDATE ON ledger
+        FOR EACH ROW WHEN (OLD.seq IS NOT NULL) EXECUTE FUNCTION ledger_is_append_only()""",
+        """CREATE TRIGGER ledger_refuses_delete BEFORE DELETE OR TRUNCATE ON ledger
+        FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only()""",
+    ),
+}
+
+
+def _create_with(table: Table, ddl: Mapping[str, tuple[str, ...]]) -> None:
+    for dialect, statements in ddl.items():
+        for statement in statements:
+            made = DDL(statement)  # type: ignore[no-untyped-call]
+            event.listen(table, "after_create", made.execute_if(dialect=dialect))
+
+
+_create_with(audit, _APPEND_ONLY)
+_create_with(ledger, _SEALED)
 
 # ---------------------------------------------------------------- mail
 
@@ -282,6 +432,8 @@ message = Table(
     Column("record", Text, nullable=False),  # JSON: the decision, what was added and removed
     Column("header", LargeBinary, nullable=False),
     Column("require_tls", Boolean, nullable=False, server_default=false()),  # by its configuration set
+    # Which events besides bounces and complaints somebody listened for when it was accepted: Send,Delivery
+    Column("events", String(64), nullable=False, server_default=""),
 )
 
 # The octets after the header block, in pieces of at most 256 KiB, as they go out.
@@ -360,7 +512,7 @@ outbox = Table(
     _key(),
     Column("account_id", AccountId, nullable=False),
     Column("message_id", Key, nullable=False),
-    Column("kind", String(24), nullable=False),  # bounce | delay
+    Column("kind", String(24), nullable=False),  # send | delivery | delay | bounce | complaint | autoreply
     Column("payload", Text, nullable=False),  # JSON
     Column("created_at", Instant, nullable=False),
     Column("due_at", Instant, nullable=False),
@@ -375,6 +527,49 @@ outbox = Table(
         sqlite_where=text("state IN ('queued', 'leased')"),
         postgresql_where=text("state IN ('queued', 'leased')"),
     ),
+)
+
+# One notification for one subscription; the body is what its endpoint gets.
+notification = Table(
+    "notification",
+    metadata,
+    _key(),
+    Column("account_id", AccountId, nullable=False),
+    Column("subscription_id", Key, nullable=False),
+    Column("event_id", Key, nullable=False, index=True),  # the outbox row it tells of
+    Column("event_type", String(24), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("state", String(12), nullable=False),  # queued | leased | done | dead
+    Column("worker_id", Integer, nullable=False),
+    Column("worker_epoch", BigInteger, nullable=False),
+    Column("last_error", Text),
+    Index(
+        "ix_notification_due",
+        "due_at",
+        sqlite_where=text("state = 'queued'"),
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_notification_lease",
+        "worker_id",
+        "worker_epoch",
+        sqlite_where=text("state = 'leased'"),
+        postgresql_where=text("state = 'leased'"),
+    ),
+)
+
+# Reports that came in late, each counted once however often it is sent.
+report = Table(
+    "report",
+    metadata,
+    Column("message_id", Key, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), primary_key=True),
+    Column("at", Instant, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 refusal = Table(
