@@ -21,7 +21,7 @@ from relay.authorization.identities import Identity
 from relay.authorization.send import Send, send_of, to_record
 from relay.maillog import Log
 from relay.queue.refusals import Refusal, Refusals
-from relay.queue.spool import CHUNK_BYTES, NewMessage, Spool, Stale
+from relay.queue.spool import CHUNK_BYTES, Committed, NewMessage, Spool, Stale
 from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, StoreUnavailable
 from relay.queue.writer import GroupWriter
 from relay.quotas.check import Charge, Exceeded
@@ -153,7 +153,7 @@ class Intake:
         if isinstance(result, Exceeded):
             self._exhausted.remember(charge.account_id, result.usage, _monotonic())
             return self._throttle(submission, result)
-        self._accepted(new, send, decision, submission)
+        self._accepted(new, result, send, decision)
         return Accepted(ses_message_id(submission.id))
 
     def _rewrite(self, submission: Submission, decision: Allowed) -> Rewritten:
@@ -231,9 +231,10 @@ class Intake:
             judged_on=basis.subjects,
             spilled=body.parts is None,
             charge=charge,
+            suppressed_reasons=decision.suppressed_reasons,
         )
 
-    def _accepted(self, new: NewMessage, send: Send, decision: Allowed, submission: Submission) -> None:
+    def _accepted(self, new: NewMessage, committed: Committed, send: Send, decision: Allowed) -> None:
         metrics.ACCEPTED.inc()
         if decision.signer is None:
             metrics.UNSIGNED.inc()
@@ -250,8 +251,18 @@ class Intake:
             dkim=decision.signer.name if decision.signer else "none",
             unsigned=decision.unsigned_because,
         )
-        if new.lease is not None:
-            self._offer(Consignment(new.message, new.recipients, new.lease))
+        sent = new.recipients
+        if committed.suppressed:
+            self._log_suppressed(new, committed)
+            sent = tuple(one for one in sent if one.number not in committed.suppressed)
+        if new.lease is not None and sent:
+            self._offer(Consignment(new.message, sent, new.lease))
+
+    def _log_suppressed(self, new: NewMessage, committed: Committed) -> None:
+        for one in new.recipients:
+            if one.number in committed.suppressed:
+                reply = committed.suppressed[one.number]
+                self._log("bounced", id=ses_message_id(new.message.id), to=one.address, reply=reply)
 
     # ------------------------------------------------------------ refusing
 

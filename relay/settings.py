@@ -99,6 +99,12 @@ def _route_domain(text: str) -> str:
     return text.lower()
 
 
+def _simulator_domain(text: str) -> str:
+    if text and not HOST_NAME(text):
+        raise ValueError(f"{text!r} is not a domain in ASCII, such as simulator.example.com")
+    return text.lower()
+
+
 Listen = Annotated[
     tuple[Annotated[str, AfterValidator(_listen_address)], ...], NoDecode, BeforeValidator(_split)
 ]
@@ -309,6 +315,14 @@ class SandboxSection(_Section):
     )
 
 
+class SimulatorSection(_Section):
+    domain: Annotated[str, AfterValidator(_simulator_domain)] = Field(
+        "simulator.amazonses.com",
+        description="Mailboxes that show what can become of mail: what is sent there never leaves us. Empty:"
+        " none.",
+    )
+
+
 class RetentionSection(_Section):
     days: int = Field(7, ge=1, description="Days that records of finished messages and refusals are kept.")
 
@@ -335,6 +349,7 @@ class Settings(BaseSettings):
     verification: VerificationSection = VerificationSection()
     quota: QuotaSection = QuotaSection()
     sandbox: SandboxSection = SandboxSection()
+    simulator: SimulatorSection = SimulatorSection()
     retention: RetentionSection = RetentionSection()
     log: LogSection = LogSection()
     directory: Path = Path()

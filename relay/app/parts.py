@@ -28,6 +28,7 @@ from relay.queue.outbox import Outbox
 from relay.queue.refusals import Refusals
 from relay.queue.retention import Retention
 from relay.queue.settlement import Settlement
+from relay.queue.simulation import Simulation
 from relay.queue.spool import Spool
 from relay.queue.values import Consignment, Lease, QueuedMessage, Settled, StoreUnavailable
 from relay.queue.writer import GroupWriter
@@ -82,9 +83,10 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     """The parts of one worker process, not started."""
     ids = Ids(lease.worker_id)
     writer = GroupWriter(store)
-    spool = Spool(store, writer)
+    spool = Spool(store, writer, ids.next)
     directory = Directory(store, secrets, _rules(settings), quota_defaults(settings))
-    settlement = Settlement(writer, ids.next)
+    simulation = Simulation(settings.relay.hostname, settings.delivery.expire_seconds, ids.next)
+    settlement = Settlement(writer, ids.next, simulation)
     dns = Resolver(settings.dns.servers, settings.dns.timeout_seconds)
     queue = _Queue(spool, Claims(store, writer, lease), settlement)
     policies = _policies(settings, dns, Shelf(store, writer), log)
@@ -115,7 +117,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
 
 
 def _rules(settings: Settings) -> Rules:
-    return Rules(region=settings.relay.region, owner_out_of_sandbox_too=settings.sandbox.owner_too)
+    return Rules(settings.relay.region, settings.sandbox.owner_too, settings.simulator.domain)
 
 
 def _intake_settings(settings: Settings) -> IntakeSettings:
@@ -159,6 +161,7 @@ def _delivery_settings(settings: Settings) -> DeliverySettings:
             seconds=delivery.connection_seconds,
         ),
         lanes=max(delivery.connections_in_all, delivery.connections),
+        simulator_domain=settings.simulator.domain,
     )
 
 

@@ -43,25 +43,32 @@ class Rules:
 
     region: str
     owner_out_of_sandbox_too: bool = False
-    simulator_domain: str = "simulator.amazonses.com"
+    simulator_domain: str = "simulator.amazonses.com"  # empty: there is none
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account as the decision sees it; its quotas (-1 is no limit) are for the stage after it."""
+    """An account as the decision sees it; its quotas (-1 is no limit) are for the stage after it.
+
+    ``suppressed_reasons`` are those for which it does not send to an address on its suppression list.
+    """
 
     account_id: str
     production: bool
     paused: bool = False
     max_24h_send: int = -1
     max_send_rate: int = -1
+    suppressed_reasons: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationSet:
+    """A configuration set; without ``suppressed_reasons`` of its own the account's hold."""
+
     name: str
     sending_enabled: bool = True
     require_tls: bool = False
+    suppressed_reasons: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,7 @@ class Allowed:
     unsigned_because: str | None
     configuration_set: str | None
     require_tls: bool = False  # so the configuration set wants it
+    suppressed_reasons: frozenset[str] = frozenset()
 
 
 SENDER, OWNER = "sender", "owner"
@@ -401,7 +409,13 @@ def _sending(send: Send, ground: Ground, grants: tuple[Grant, ...]) -> Decision:
         unsigned_because,
         configuration_set,
         require_tls=used is not None and used.require_tls,
+        suppressed_reasons=_suppressed_reasons(ground.account, used),
     )
+
+
+def _suppressed_reasons(account: Account, used: ConfigurationSet | None) -> frozenset[str]:
+    own = used.suppressed_reasons if used is not None else None
+    return account.suppressed_reasons if own is None else own
 
 
 def _configuration_set(name: str | None, ground: Ground) -> Denied | None:

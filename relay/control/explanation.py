@@ -82,7 +82,7 @@ def _decision_record(decision: Decision) -> dict[str, Any]:
 def explain(ground: Ground, send: Send) -> Explanation:
     """Decide on what is stored now; nothing is written."""
     accounts.get(ground, send.principal.account_id)
-    rules = Rules(ground.region, ground.owner_out_of_sandbox_too)
+    rules = Rules(ground.region, ground.owner_out_of_sandbox_too, ground.simulator_domain)
     directory = Directory(ground.store, ground.secrets, rules)
     found, _, _ = asyncio.run(directory.ground_for_anyone(send))
     questions = Questions()

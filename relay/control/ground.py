@@ -44,7 +44,8 @@ class Ground:
 
     ``owner_out_of_sandbox_too`` is the operator's setting for decisions, ``quotas`` what accounts without
     numbers of their own may send, ``intervals`` how often DNS is asked about identities; ``dns`` makes the
-    resolver that is asked, since few operations need one.  ``hostname`` is ours, in mail that we write.
+    resolver that is asked, since few operations need one.  ``hostname`` is ours, in mail that we write;
+    ``simulator_domain`` is that of the mailbox simulator, empty for none.
     """
 
     store: Store
@@ -56,6 +57,7 @@ class Ground:
     intervals: Intervals = SES_INTERVALS
     dns: Callable[[], DNS] = no_dns
     hostname: str = "localhost"
+    simulator_domain: str = "simulator.amazonses.com"
 
     @contextmanager
     def write(self) -> Iterator[ControlWrite]:

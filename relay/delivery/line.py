@@ -50,6 +50,7 @@ class Tried:
     started: int
     host: str
     tls: str | None
+    is_simulated: bool = False
 
 
 class Depot(Protocol):

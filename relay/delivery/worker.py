@@ -25,6 +25,7 @@ from relay.outcome import schedule
 from relay.outcome.classify import classify
 from relay.outcome.outcome import Attempt, Bounced, Deferred
 from relay.outcome.schedule import RetryPolicy, decide
+from relay.outcome.simulator import answer_of, box_of
 from relay.queue.values import Consignment, QueuedMessage, QueuedRecipient, Settled, StoreUnavailable
 from relay.resolver import DNS
 from relay.submission.identifiers import ses_message_id
@@ -61,6 +62,7 @@ class DeliverySettings:
     reuse: ReuseLimits = field(default_factory=ReuseLimits)
     lanes: int = 500
     limits: TimeLimits = field(default_factory=TimeLimits)
+    simulator_domain: str = ""  # recipients there never reach a line: ``_simulate``
 
 
 class DeliveryWorker:
@@ -99,6 +101,10 @@ class DeliveryWorker:
 
     def offer(self, consignment: Consignment) -> None:
         """Take a message that is leased to us; its body is let go if too many wait in memory."""
+        if any(one.domain == self._settings.simulator_domain for one in consignment.recipients):
+            consignment = self._simulate(consignment)
+            if not consignment.recipients:
+                return
         message = consignment.message
         size = sum(map(len, message.body or ()))
         if self._waiting_bytes + size > _MOST_WAITING_BYTES and message.chunks:
@@ -161,6 +167,17 @@ class DeliveryWorker:
         for consignment in claimed:
             self.offer(consignment)
         return sum(len(one.recipients) for one in claimed) >= _CLAIM_RECIPIENTS
+
+    def _simulate(self, consignment: Consignment) -> Consignment:
+        """Answer for the mailbox simulator, to all its recipients at once; gives back the others."""
+        domain = self._settings.simulator_domain
+        part = [one for one in consignment.recipients if one.domain == domain]
+        answers = [answer_of(box_of(one.address)) for one in part]
+        ended = [Ended(reply, phase) for phase, reply in answers]
+        self.tried(Tried(consignment, part, ended, time.time_ns() // 1000, domain, None, is_simulated=True))
+        return replace(
+            consignment, recipients=tuple(one for one in consignment.recipients if one.domain != domain)
+        )
 
     # ------------------------------------------------------------ lines
 
@@ -278,7 +295,8 @@ class DeliveryWorker:
         duration = now - tried.started
         attempt = Attempt(tried.started, ended.phase, tried.host, tried.tls, ended.answer, duration)
         # The settlement needs no body, and may wait long for a store that is away.
-        return Settled(replace(message, body=None), recipient, tried.consignment.lease, attempt, outcome)
+        lease = tried.consignment.lease
+        return Settled(replace(message, body=None), recipient, lease, attempt, outcome, tried.is_simulated)
 
     def _submit(self, settled: list[Settled]) -> None:
         future = self._queue.settle(settled)

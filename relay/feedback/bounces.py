@@ -17,6 +17,8 @@ from relay.queue.spool import NewMessage
 from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
 from relay.submission.identifiers import ses_message_id
 
+_REPORTED = frozenset({"bounce", "delay"})
+
 
 @dataclass(frozen=True, slots=True)
 class BounceMail:
@@ -29,7 +31,7 @@ class BounceMail:
     def report(self, notice: Notice, now: int, lease: Lease | None) -> NewMessage | None:
         """The report as a message to be queued; None if there is nobody to tell."""
         of = notice.message
-        if of is None or not of.return_path or not of.reverse_path:
+        if notice.kind not in _REPORTED or of is None or not of.return_path or not of.reverse_path:
             return None
         report_id = self.next_id()
         octets = compose(

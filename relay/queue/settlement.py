@@ -2,7 +2,7 @@
 
 A settlement is fenced: it counts only while the recipient is leased to the worker and epoch that tried
 it.  A permanent failure is recorded only together with its outbox row, so that no crash can lose the
-notice.
+notice; if the address itself is bad, it gets on the account's suppression list with it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, bindparam, insert, update
 
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Reply
+from relay.outcome.simulator import box_of, kind_of
 from relay.outcome.transitions import State
+from relay.queue.event_rows import new_row
+from relay.queue.simulation import Simulation
+from relay.queue.spool import insert_messages
+from relay.queue.suppression import hard_bounces, suppress
 from relay.queue.values import Settled
 from relay.queue.writer import GroupWriter, Job
 from relay.store.tables import attempt, outbox, recipient
@@ -49,9 +53,12 @@ class Settlement:
     ``finished`` collects messages of which a recipient is done, for whoever removes their bodies.
     """
 
-    def __init__(self, writer: GroupWriter, next_id: Callable[[], int]) -> None:
+    def __init__(
+        self, writer: GroupWriter, next_id: Callable[[], int], simulation: Simulation | None = None
+    ) -> None:
         self._writer = writer
         self._next_id = next_id
+        self._simulation = simulation
         self.finished: deque[int] = deque()
 
     def settle(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
@@ -60,12 +67,17 @@ class Settlement:
 
     def _run(self, connection: Connection, payloads: Sequence[Sequence[Settled]]) -> list[None]:
         settled = [one for payload in payloads for one in payload]
-        settle(connection, settled, self._next_id)
+        settle(connection, settled, self._next_id, self._simulation)
         self.finished.extend({one.message.id for one in settled if not isinstance(one.outcome, Deferred)})
         return [None] * len(payloads)
 
 
-def settle(connection: Connection, settled: Sequence[Settled], next_id: Callable[[], int]) -> None:
+def settle(
+    connection: Connection,
+    settled: Sequence[Settled],
+    next_id: Callable[[], int],
+    simulation: Simulation | None = None,
+) -> None:
     """Write the outcomes that are still ours to tell."""
     if not settled:
         return
@@ -78,14 +90,18 @@ def settle(connection: Connection, settled: Sequence[Settled], next_id: Callable
         settled = [one for one in settled if connection.execute(_SETTLE, _row(one)).rowcount == 1]
     if settled:
         connection.execute(_INSERT_ATTEMPT, [_attempt_row(one) for one in settled])
+        suppress(connection, hard_bounces(settled))
         notices = list(_outbox_rows(settled, next_id))
+        if simulation is not None:
+            notices += simulation.complaints(settled)
+            insert_messages(connection, simulation.auto_replies(settled))
         if notices:
             connection.execute(_INSERT_OUTBOX, notices)
 
 
 def _row(one: Settled) -> dict[str, Any]:
     outcome = one.outcome
-    ended_at = one.attempt.at + one.attempt.duration_us
+    ended_at = one.ended_at
     is_deferred = isinstance(outcome, Deferred)
     return {
         "id": one.message.id,
@@ -138,26 +154,13 @@ def _outbox_rows(settled: Sequence[Settled], next_id: Callable[[], int]) -> list
 
 
 def _outbox_row(outbox_id: int, kind: str, group: Sequence[Settled]) -> dict[str, Any]:
-    first = group[0]
-    at = first.attempt.at + first.attempt.duration_us
-    return {
-        "id": outbox_id,
-        "account_id": first.message.account_id,
-        "message_id": first.message.id,
-        "kind": kind,
-        "payload": orjson.dumps([_notice(one) for one in group]).decode(),
-        "created_at": at,
-        "due_at": at,
-        "attempts": 0,
-        "state": State.QUEUED.value,
-        "worker_id": 0,
-        "worker_epoch": 0,
-    }
+    of, at = group[0].message, group[0].ended_at
+    return new_row(outbox_id, of.account_id, of.id, kind, [_notice(one) for one in group], at)
 
 
 def _notice(one: Settled) -> dict[str, Any]:
     answer, outcome = one.attempt.answer, one.outcome
-    return {
+    notice: dict[str, Any] = {
         "address": one.recipient.address,
         "status": outcome.status if isinstance(outcome, Bounced) else None,
         "expired": isinstance(outcome, Bounced) and outcome.expired,
@@ -169,3 +172,7 @@ def _notice(one: Settled) -> dict[str, Any]:
         "at": one.attempt.at,
         "attempts": one.recipient.attempts + 1,
     }
+    if one.is_simulated and isinstance(outcome, Bounced):
+        kind = kind_of(box_of(one.recipient.address))
+        notice["kind"] = [kind.type, kind.subtype]
+    return notice

@@ -1,7 +1,8 @@
 """Into the queue and its bodies out of it.
 
 A message becomes durable with all its recipients in one transaction; 250 is said after it.  The same
-transaction looks whether what it was judged on still holds, and counts it against its account's quota.
+transaction looks whether what it was judged on still holds, counts it against its account's quota, and
+finds the recipients that the account no longer sends to: these are born bounced, with who must be told.
 It may be born claimed: leased to the worker that accepted it.
 
 Chunks of a large body are written while it arrives, under a row in ``spill`` that the message's own
@@ -11,20 +12,21 @@ transaction removes; what a dead worker left there is swept.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from relay.outcome.transitions import State
 from relay.queue import workers
+from relay.queue.suppression import notice_rows, suppressed_among
 from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
 from relay.queue.writer import GroupWriter, Job
 from relay.quotas.check import Charge, Exceeded
 from relay.store import changes, quotas
 from relay.store.engine import Store
-from relay.store.tables import body_chunk, message, recipient, spill, worker
+from relay.store.tables import body_chunk, message, outbox, recipient, spill, worker
 
 CHUNK_BYTES = 256 * 1024
 
@@ -32,6 +34,7 @@ _INSERT_MESSAGE = insert(message)
 _INSERT_CHUNK = insert(body_chunk)
 _INSERT_RECIPIENT = insert(recipient)
 _INSERT_SPILL = insert(spill)
+_INSERT_OUTBOX = insert(outbox)
 _DELETE_SPILL = delete(spill).where(spill.c.message_id == bindparam("id"))
 _SELECT_CHUNK = select(body_chunk.c.data).where(
     body_chunk.c.message_id == bindparam("id"), body_chunk.c.seq == bindparam("seq")
@@ -44,7 +47,8 @@ class NewMessage:
 
     ``lease`` None leaves it for whoever claims it; ``record`` is JSON.  ``judged_on`` are the subjects
     the decision read, in lower case, true as of change number ``judged_at``; empty for our own reports,
-    which have no ``charge`` either.
+    which have no ``charge`` either.  ``suppressed_reasons`` are those for which a recipient on the account's
+    suppression list is not sent to.
     """
 
     message: QueuedMessage
@@ -55,11 +59,14 @@ class NewMessage:
     judged_on: frozenset[str] = frozenset()
     spilled: bool = False
     charge: Charge | None = None
+    suppressed_reasons: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """It is durable."""
+    """It is durable.  ``suppressed`` are recipients that are not sent to, by number, each with the reason."""
+
+    suppressed: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +80,16 @@ Enqueued = Committed | Stale | Exceeded
 
 
 class Spool:
-    """Messages in, bodies out."""
+    """Messages in, bodies out.  ``next_id`` makes the outbox rows' ids."""
 
-    def __init__(self, store: Store, writer: GroupWriter) -> None:
+    def __init__(self, store: Store, writer: GroupWriter, next_id: Callable[[], int]) -> None:
         self._store = store
         self._writer = writer
+        self._next_id = next_id
 
     def enqueue(self, new: NewMessage) -> asyncio.Future[Enqueued]:
         """Resolves when the message is durable, or to why it is not; StoreUnavailable if the store is."""
-        return self._writer.submit(Job(_enqueue, new, is_awaited_by_client=True))
+        return self._writer.submit(Job(self._enqueue, new, is_awaited_by_client=True))
 
     def store_chunk(self, message_id: int, seq: int, data: bytes, lease: Lease) -> asyncio.Future[None]:
         """Write one piece of a body ahead of its message."""
@@ -100,20 +108,27 @@ class Spool:
         for seq in range(of.chunks):
             yield await asyncio.to_thread(self._read_chunk, of.id, seq)
 
+    def _enqueue(self, connection: Connection, news: Sequence[NewMessage]) -> list[Enqueued]:
+        kept_out = _stale(connection, news)
+        kept_out |= _exceeding(connection, [new for new in news if id(new) not in kept_out])
+        taken = [new for new in news if id(new) not in kept_out]
+        suppressed = suppressed_among(connection, taken)
+        insert_messages(connection, taken, suppressed)
+        if suppressed:
+            connection.execute(_INSERT_OUTBOX, notice_rows(taken, suppressed, self._next_id))
+        return [kept_out.get(id(new)) or _committed(suppressed.get(new.message.id)) for new in news]
+
     def _read_chunk(self, message_id: int, seq: int) -> bytes:
         with self._store.read() as connection:
             row = connection.execute(_SELECT_CHUNK, {"id": message_id, "seq": seq}).one()
         return bytes(row.data)
 
 
-def _enqueue(connection: Connection, news: Sequence[NewMessage]) -> list[Enqueued]:
-    kept_out = _stale(connection, news)
-    kept_out |= _exceeding(connection, [new for new in news if id(new) not in kept_out])
-    insert_messages(connection, [new for new in news if id(new) not in kept_out])
-    return [kept_out.get(id(new), _COMMITTED) for new in news]
-
-
 _COMMITTED = Committed()
+
+
+def _committed(suppressed: Mapping[int, str] | None) -> Committed:
+    return Committed(suppressed) if suppressed else _COMMITTED
 
 
 def _stale(connection: Connection, news: Sequence[NewMessage]) -> dict[int, Enqueued]:
@@ -144,18 +159,56 @@ def _exceeding(connection: Connection, news: Sequence[NewMessage]) -> dict[int, 
     }
 
 
-def insert_messages(connection: Connection, news: Sequence[NewMessage]) -> None:
+Suppressed = Mapping[int, Mapping[int, str]]  # by message id and number: what the recipient is told
+
+
+def insert_messages(
+    connection: Connection, news: Sequence[NewMessage], suppressed: Suppressed | None = None
+) -> None:
     """The rows of the messages, within the caller's transaction."""
     if not news:
         return
     connection.execute(_INSERT_MESSAGE, [_message_row(new) for new in news])
-    connection.execute(_INSERT_RECIPIENT, [row for new in news for row in _recipient_rows(new)])
-    chunks = [row for new in news if not new.spilled for row in _chunk_rows(new.message)]
+    rows = [row for new in news for row in _recipient_rows(new)]
+    if suppressed:
+        rows = _insert_suppressed(connection, rows, suppressed)
+    if rows:
+        connection.execute(_INSERT_RECIPIENT, rows)
+    _insert_bodies(connection, news, {row["message_id"] for row in rows})
+
+
+def _insert_suppressed(
+    connection: Connection, rows: Sequence[dict[str, Any]], suppressed: Suppressed
+) -> list[dict[str, Any]]:
+    """The recipients that are settled before anything was tried; gives back the others."""
+    waiting, settled = [], []
+    for row in rows:
+        text = suppressed.get(row["message_id"], {}).get(row["number"])
+        if text is None:
+            waiting.append(row)
+        else:
+            done = {"state": State.BOUNCED.value, "settled_at": row["due_at"], "last_reply": text}
+            settled.append({**row, **done, "worker_id": 0, "worker_epoch": 0})
+    connection.execute(_INSERT_RECIPIENT, settled)
+    return waiting
+
+
+def _insert_bodies(connection: Connection, news: Sequence[NewMessage], waiting: Container[int]) -> None:
+    """The bodies of messages that have a recipient waiting; nobody will read the others."""
+    chunks = [
+        row
+        for new in news
+        if not new.spilled and new.message.id in waiting
+        for row in _chunk_rows(new.message)
+    ]
     if chunks:
         connection.execute(_INSERT_CHUNK, chunks)
     spilled = [{"id": new.message.id} for new in news if new.spilled]
     if spilled:
         connection.execute(_DELETE_SPILL, spilled)
+    unread = [new.message.id for new in news if new.spilled and new.message.id not in waiting]
+    if unread:
+        _discard(connection, unread)
 
 
 def _message_row(new: NewMessage) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import orjson
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, tuple_, update
 
 from relay.outcome.transitions import State
+from relay.queue.event_rows import new_row
 from relay.queue.retention import purge_bodies
 from relay.store.tables import message, outbox, recipient
 
@@ -165,25 +165,10 @@ def _notify(
     together: dict[int, list[Row[Any]]] = {}
     for row in dropped:
         together.setdefault(row.message_id, []).append(row)
-    connection.execute(
-        insert(outbox), [_outbox_row(next_id(), order.at, group) for group in together.values()]
-    )
-
-
-def _outbox_row(outbox_id: int, at: int, group: Sequence[Row[Any]]) -> dict[str, Any]:
-    return {
-        "id": outbox_id,
-        "account_id": group[0].account_id,
-        "message_id": group[0].message_id,
-        "kind": "bounce",
-        "payload": orjson.dumps([_notice(row, at) for row in group]).decode(),
-        "created_at": at,
-        "due_at": at,
-        "attempts": 0,
-        "state": State.QUEUED.value,
-        "worker_id": 0,
-        "worker_epoch": 0,
-    }
+    for message_id, group in together.items():
+        notices = [_notice(row, order.at) for row in group]
+        new = new_row(next_id(), group[0].account_id, message_id, "bounce", notices, order.at)
+        connection.execute(insert(outbox), [new])
 
 
 def _notice(row: Row[Any], at: int) -> dict[str, Any]:

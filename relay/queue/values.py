@@ -63,10 +63,16 @@ class Consignment:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of one recipient in one attempt."""
+    """What became of one recipient in one attempt; ``is_simulated``: of the simulator, nothing left us."""
 
     message: QueuedMessage
     recipient: QueuedRecipient
     lease: Lease
     attempt: Attempt
     outcome: Outcome
+    is_simulated: bool = False
+
+    @property
+    def ended_at(self) -> int:
+        """Microseconds UTC."""
+        return self.attempt.at + self.attempt.duration_us

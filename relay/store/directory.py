@@ -40,6 +40,7 @@ from relay.store.changes import (
 from relay.store.credentials import networks_of
 from relay.store.engine import Store, StoreUnavailable
 from relay.store.secrets import Secrets
+from relay.store.suppression import parse_reasons
 from relay.store.tables import (
     account,
     configuration_set,
@@ -284,7 +285,14 @@ class Directory:
         if row is None:
             return None
         quota = self._quotas.of(row.production, row.max_24h_send, row.max_send_rate)
-        return Account(account_id, row.production, row.paused, quota.max_24h_send, quota.max_send_rate)
+        return Account(
+            account_id,
+            row.production,
+            row.paused,
+            quota.max_24h_send,
+            quota.max_send_rate,
+            parse_reasons(row.suppressed_reasons),
+        )
 
     def _read_credential(self, connection: Connection, access_key_id: str) -> Credential | None:
         query = (
@@ -387,7 +395,12 @@ def _read_set(connection: Connection, account_id: str, name: str) -> Configurati
     row = connection.execute(query).first()
     if row is None:
         return None
-    return ConfigurationSet(row.name, row.sending_enabled, row.tls_policy == "REQUIRE")
+    return ConfigurationSet(
+        row.name,
+        row.sending_enabled,
+        row.tls_policy == "REQUIRE",
+        None if row.suppressed_reasons is None else parse_reasons(row.suppressed_reasons),
+    )
 
 
 def _read_user(connection: Connection, unique_id: str) -> _User:

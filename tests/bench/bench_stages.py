@@ -39,6 +39,7 @@ from relay.store import schema
 from relay.store.directory import Directory
 from relay.store.engine import Store
 from relay.store.secrets import create_key_file, load_key_file
+from relay.store.suppression import REASONS
 from relay.submission.address import parse_mailbox
 from relay.submission.envelope import Envelope
 from relay.submission.headers import LineCheck, parse_headers
@@ -153,14 +154,21 @@ async def measure_queue(store: Store) -> None:
     with store.write() as connection:
         lease = workers.register(connection, "bench")
     ids = Ids(lease.worker_id)
-    spool, settlement = Spool(store, writer), Settlement(writer, ids.next)
+    spool, settlement = Spool(store, writer, ids.next), Settlement(writer, ids.next)
     queued: list[Consignment] = []
 
     def new() -> NewMessage:
         message = queued_message(id=ids.next(), header=HEADER * 2, body=(BODY,), size_bytes=5_000)
         recipients = (QueuedRecipient(0, "b@customer.example", "customer.example"),)
         queued.append(Consignment(message, recipients, lease))
-        return NewMessage(message, recipients, "{}" * 500, lease, charge=CHARGE)
+        return NewMessage(
+            message,
+            recipients,
+            "{}" * 500,
+            lease,
+            charge=CHARGE,
+            suppressed_reasons=frozenset(REASONS),
+        )
 
     async def commit() -> None:
         await asyncio.gather(*(spool.enqueue(new()) for _ in range(BATCH)))

@@ -37,7 +37,7 @@ def claim_now(store: Store, lease: Lease, limit: int = 100) -> list[Consignment]
 
 @pytest.fixture
 def spool(store: Store, writer: GroupWriter) -> Spool:
-    return Spool(store, writer)
+    return Spool(store, writer, lambda: next(_outbox_ids))
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ class TestLargeBodies:
 async def test_two_writers_on_one_store_lose_and_double_nothing(store, writer, lease):
     other = GroupWriter(store)
     other.start()
-    spools = [Spool(store, writer), Spool(store, other)]
+    spools = [Spool(store, writer, lambda: next(_outbox_ids)), Spool(store, other, lambda: next(_outbox_ids))]
     await asyncio.gather(*(spools[n % 2].enqueue(new_message()) for n in range(60)))
     await other.stop()
     with store.read() as connection:

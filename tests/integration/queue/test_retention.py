@@ -32,7 +32,8 @@ def count(store: Store, table) -> int:
 @pytest.fixture
 def put(store: Store, writer: GroupWriter, lease: Lease):
     """Queues a message of some age in days and settles its recipients with the given outcomes."""
-    spool, ids = Spool(store, writer), iter(range(1, 1000))
+    ids = iter(range(1, 1000))
+    spool = Spool(store, writer, lambda: next(ids))
     settlement = Settlement(writer, lambda: compose_id(1_700_000_000_000, 1, next(ids)))
 
     async def put(*outcomes, age_days: float = 0) -> int:
