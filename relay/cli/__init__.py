@@ -19,6 +19,7 @@ _COMMANDS = {
     "credential": "Access keys and SMTP passwords.",
     "identity": "Domains and addresses that mail is sent from.",
     "configuration-set": "What an account fixes for the mail that names one: TLS, sending.",
+    "suppression": "Addresses that an account no longer sends to.",
     "policy": "Sending authorization policies: who may send as an identity.",
     "explain": "What would be decided about a message, and why.",
     "queue": "Mail that waits to be delivered.",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from relay.cli.context import on_store
+from relay.cli.context import on_store, reasons
 from relay.cli.output import instant, show_json, show_record, show_table
 
 if TYPE_CHECKING:
-    from relay.control.accounts import Standing
+    from relay.control.accounts import AccountRow, Standing
     from relay.control.ground import Ground
 
 _COUNT = click.IntRange(min=-1)
@@ -34,11 +35,15 @@ def _show(ground: Ground, account_id: str, as_json: bool) -> None:
 
 def _record(standing: Standing) -> dict[str, Any]:
     return {
-        **asdict(standing.row),
+        **_fields(standing.row),
         **asdict(standing.quota),
         "sent_24h": standing.sent_24h,
         "left_24h": standing.left_24h,
     }
+
+
+def _fields(row: AccountRow) -> dict[str, Any]:
+    return {**asdict(row), "suppressed_reasons": json.loads(row.suppressed_reasons)}
 
 
 def _readable(standing: Standing) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def list_(ground: Ground, as_json: bool) -> None:
     rows = accounts.every(ground)
     quotas = {row.account_id: accounts.quota_of(ground, row) for row in rows}
     if as_json:
-        show_json([{**asdict(row), **asdict(quotas[row.account_id])} for row in rows])
+        show_json([{**_fields(row), **asdict(quotas[row.account_id])} for row in rows])
         return
     show_table(
         [
@@ -106,6 +111,13 @@ def show(ground: Ground, as_json: bool, account_id: str) -> None:
 @click.option("--production/--sandbox", default=None, help="Out of the sandbox, or back into it.")
 @_DAY
 @_RATE
+@click.option(
+    "--suppress",
+    "suppressed_reasons",
+    metavar="bounce,complaint|none",
+    callback=reasons,
+    help="What gets an address on the account's suppression list.",
+)
 @on_store
 def update(ground: Ground, as_json: bool, account_id: str, **values: Any) -> None:
     """Change what is named; the rest stays."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from relay.cli.context import on_store
+from relay.cli.context import on_store, reasons_or_account
 from relay.cli.output import instant, show_record, show_table
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def command() -> None:
 def _show(row: ConfigurationSetRow, as_json: bool) -> None:
     record: dict[str, Any] = asdict(row)
     del record["id"]
+    if row.suppressed_reasons is not None:
+        record["suppressed_reasons"] = json.loads(row.suppressed_reasons)
     if not as_json:
         record["created_at"] = instant(row.created_at)
     show_record(record, as_json=as_json)
@@ -86,6 +89,20 @@ def update(
 
     policy = tls_policy.upper() if tls_policy else None
     _show(configuration_sets.update(ground, account_id, name, policy, sending_enabled), as_json)
+
+
+@command.command(name="suppress")
+@click.argument("name")
+@click.argument("reasons", metavar="bounce,complaint|none|account", callback=reasons_or_account)
+@_account
+@on_store
+def suppress(
+    ground: Ground, as_json: bool, name: str, reasons: frozenset[str] | None, account_id: str
+) -> None:
+    """What keeps the set's mail from an address and gets it on the suppression list; "account": as there."""
+    from relay.control import configuration_sets
+
+    _show(configuration_sets.suppress(ground, account_id, name, reasons), as_json)
 
 
 @command.command(name="delete")

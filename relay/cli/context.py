@@ -70,6 +70,23 @@ def open_ground(config: Path | None) -> Iterator[Ground]:
         fail("unusable", str(error))
 
 
+def reasons(_ctx: click.Context, _param: click.Parameter, value: str | None) -> frozenset[str] | None:
+    """Of an option: ``bounce``, ``complaint``, both with a comma between, or ``none``; None if not given."""
+    if value is None:
+        return None
+    given = frozenset(value.upper().split(","))
+    if given == {"NONE"}:
+        return frozenset()
+    if not given <= {"BOUNCE", "COMPLAINT"}:
+        raise click.BadParameter(f"{value!r} is not bounce, complaint, bounce,complaint or none")
+    return given
+
+
+def reasons_or_account(ctx: click.Context, param: click.Parameter, value: str) -> frozenset[str] | None:
+    """The same, or None for ``account``."""
+    return None if value.lower() == "account" else reasons(ctx, param, value)
+
+
 def _actor() -> str:
     """Who acts, for the audit: the person behind sudo if there is one."""
     behind = os.environ.get("SUDO_USER")

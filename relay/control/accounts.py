@@ -11,6 +11,7 @@ from relay.control.ground import ControlError, Ground, now
 from relay.quotas.window import UNLIMITED, Quota
 from relay.store import accounts, quotas
 from relay.store.accounts import AccountRow as AccountRow  # the commands show it
+from relay.store.suppression import write_reasons
 
 _LONGEST_NAME = 128
 
@@ -84,9 +85,13 @@ def every(ground: Ground) -> list[AccountRow]:
         return accounts.every(connection)
 
 
-def update(ground: Ground, account_id: str, **values: Any) -> AccountRow:
-    """Change name, production or quotas; what is None stays."""
+def update(
+    ground: Ground, account_id: str, suppressed_reasons: frozenset[str] | None = None, **values: Any
+) -> AccountRow:
+    """Change name, production, quotas or what gets an address on the suppression list; what is None stays."""
     given = {name: value for name, value in values.items() if value is not None}
+    if suppressed_reasons is not None:
+        given["suppressed_reasons"] = write_reasons(suppressed_reasons)
     if not given:
         raise ControlError("nothing_to_do", "name what to change, such as --production")
     return _change(ground, account_id, "UpdateAccount", **given)

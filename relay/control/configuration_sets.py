@@ -9,6 +9,7 @@ from relay.control import accounts
 from relay.control.ground import ControlError, Ground, new_id, now
 from relay.store import configuration_sets
 from relay.store.configuration_sets import ConfigurationSetRow as ConfigurationSetRow  # the commands show it
+from relay.store.suppression import write_reasons
 
 # SES API v2, ConfigurationSetName.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
@@ -59,6 +60,19 @@ def update(
         for column, (action, value) in given.items():
             if value is not None:
                 configuration_sets.change(write, row, action, **{column: value})
+    return show(ground, account_id, name)
+
+
+def suppress(
+    ground: Ground, account_id: str, name: str, reasons: frozenset[str] | None
+) -> ConfigurationSetRow:
+    """For which reasons mail of the set is not sent to an address on the account's suppression list, and
+    gets one on it; None leaves both to the account."""
+    written = None if reasons is None else write_reasons(reasons)
+    with ground.write() as write:
+        row = _present(configuration_sets.find(write.connection, account_id, name), account_id, name)
+        action = "PutConfigurationSetSuppressionOptions"
+        configuration_sets.change(write, row, action, suppressed_reasons=written)
     return show(ground, account_id, name)
 
 

@@ -46,7 +46,11 @@ OPERATIONS: list[tuple[list[str], str]] = [
         ["configuration-set", "update", "news", *MINE, "--tls-policy", "require"],
         "PutConfigurationSetDeliveryOptions",
     ),
+    (["configuration-set", "suppress", "news", "none", *MINE], "PutConfigurationSetSuppressionOptions"),
     (["configuration-set", "delete", "news", *MINE], "DeleteConfigurationSet"),
+    (["suppression", "add", "a@x.example", *DOMAIN], "PutSuppressedDestination"),
+    (["suppression", "import", *DOMAIN, "-"], "ImportSuppressedDestinations"),
+    (["suppression", "remove", "a@x.example", *DOMAIN], "DeleteSuppressedDestination"),
     (["queue", "hold", "--all"], "HoldQueue"),
     (["queue", "retry", "--all"], "RetryQueue"),
     (["queue", "release", "--all"], "ReleaseQueue"),
@@ -56,7 +60,7 @@ OPERATIONS: list[tuple[list[str], str]] = [
     (["identity", "delete", "owner.example", *DOMAIN], "DeleteEmailIdentity"),
 ]
 # These only look, or are told apart by what DNS or a code says (tests/e2e/test_verification.py).
-READS = {"list", "show", "get", "who", "grants", "check", "test", "verify", "confirm"}
+READS = {"list", "show", "get", "who", "grants", "check", "test", "verify", "confirm", "export"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,11 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 @pytest.fixture(scope="module")
 def done(relay: Gateway) -> list[Done]:
     """Every operation, once."""
-    documents = {"policy": grant({"AWS": DELEGATE}, arn("owner.example")), "user": IAM}
+    documents = {
+        "policy": grant({"AWS": DELEGATE}, arn("owner.example")),
+        "user": IAM,
+        "suppression": {"address": "b@x.example", "reason": "BOUNCE"},
+    }
     key, results = "", []
     for arguments, action in OPERATIONS:
         before = len(entries(relay))
