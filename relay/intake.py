@@ -127,11 +127,13 @@ class Intake:
 
     async def _judge_and_commit(self, submission: Submission, send: Send) -> Answer | None:
         """One round; None if what it was judged on changed before the commit."""
+        started = time.perf_counter()
         found = await self.directory.ground(send)
         if found is None:
             return Refused(Reason.CREDENTIAL, "Authentication Credentials Invalid")
         ground, keys_of, basis = found
         decision = decide(send, ground, self.settings.rules)
+        metrics.AUTHORIZATION_SECONDS.observe(time.perf_counter() - started)
         if isinstance(decision, Denied):
             # What was granted a moment ago must not be refused for good: look whether this is the latest.
             await self.directory.poll()
@@ -145,8 +147,10 @@ class Intake:
         rewritten = self._rewrite(submission, decision)
         signatures = self._signatures(submission, rewritten, decision, keys_of)
         new = self._new_message(submission, send, decision, rewritten, signatures, basis, charge)
+        started = time.perf_counter()
         async with asyncio.timeout(_COMMIT_SECONDS):
             result = await self.spool.enqueue(new)
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         if isinstance(result, Stale):
             await self.directory.poll()
             return None
@@ -187,8 +191,10 @@ class Intake:
         keys = keys_of(decision.signer)
         if not keys:
             raise SigningError(f"no key to sign for {decision.signer.name}")
-        at = submission.received_at // 1_000_000
-        return b"".join(sign(rewritten.headers, submission.body.simple_digest, keys, at))
+        at, started = submission.received_at // 1_000_000, time.perf_counter()
+        signatures = b"".join(sign(rewritten.headers, submission.body.simple_digest, keys, at))
+        metrics.SIGNING_SECONDS.observe(time.perf_counter() - started)
+        return signatures
 
     def _new_message(
         self,
@@ -274,8 +280,7 @@ class Intake:
         return self.refused(submission.principal, submission.client, refused)
 
     def refused(self, principal: Principal, client: Client, refused: Refused) -> Refused:
-        """Count and log a refusal that has no decision behind it."""
-        metrics.REFUSED.labels(refused.reason.value).inc()
+        """Log a refusal that has no decision behind it."""
         self._log(
             "refused",
             reason=refused.reason.value,
@@ -302,7 +307,6 @@ class Intake:
         )
         if not await self._refusals.keep(kept):
             refused = replace(refused, reference=None)
-        metrics.REFUSED.labels(denied.reason.value).inc()
         self._log(
             "refused",
             reason=denied.reason.value,
@@ -317,12 +321,14 @@ class Intake:
         )
         return refused
 
-    def failed(self, principal: Principal, error: Exception) -> Refused:
+    def failed(self, principal: Principal, message_id: int, error: Exception) -> Refused:
         """Our own trouble: the client may come again."""
-        metrics.REFUSED.labels(Reason.UNAVAILABLE.value).inc()
+        if isinstance(error, SigningError):
+            metrics.SIGNING_ERRORS.inc()
         self._log(
             "unavailable",
             level="error",
+            id=ses_message_id(message_id),
             account=principal.account_id,
             error=f"{type(error).__name__}: {error}",
         )
@@ -416,7 +422,7 @@ class Receipt:
             await intake.spool.store_chunk(self._id, self._chunks_stored, chunk, intake.lease)
             self._chunks_stored += 1
         except StoreUnavailable as error:
-            self._fail(intake.failed(self._principal, error))
+            self._fail(intake.failed(self._principal, self._id, error))
 
     async def finish(self) -> Answer:
         """The answer to the whole message; never raises for trouble with the store or a key."""
@@ -426,8 +432,9 @@ class Receipt:
         try:
             answer = await self._answer()
         except (StoreUnavailable, SigningError, TimeoutError) as error:
-            answer = intake.failed(self._principal, error)
+            answer = intake.failed(self._principal, self._id, error)
         if isinstance(answer, Refused):
+            metrics.REFUSED.labels(answer.reason.value).inc()
             self.abandon()
         metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
         return answer

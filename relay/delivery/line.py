@@ -22,6 +22,7 @@ from relay.delivery.transport import Connection, NoConnection
 from relay.maillog import Log
 from relay.outcome.outcome import Failure, Phase, Reply
 from relay.queue.values import Consignment, QueuedMessage, QueuedRecipient
+from relay.submission.identifiers import ses_message_id
 
 # RFC 5321 section 4.5.3.1.8: a server takes at least 100 recipients.
 _MOST_RECIPIENTS = 100
@@ -246,7 +247,12 @@ class Line:
                 connection = None
                 ended, host, tls = [Ended(error.answer, error.phase)] * len(part), error.host, None
             except Exception as error:
-                self._depot.log("attempt failed", level="error", traceback=traceback.format_exc())
+                self._depot.log(
+                    "attempt failed",
+                    level="error",
+                    id=ses_message_id(consignment.message.id),
+                    traceback=traceback.format_exc(),
+                )
                 failure = Failure(f"internal error: {type(error).__name__}")
                 ended, host, tls = [Ended(failure, Phase.CONNECT)] * len(part), "-", None
                 self._close(connection)

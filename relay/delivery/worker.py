@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from relay import metrics
 from relay.delivery.dialer import Dialer
 from relay.delivery.dialogue import Ended
 from relay.delivery.line import Line, ReuseLimits, Tried
@@ -278,6 +279,7 @@ class DeliveryWorker:
     def tried(self, tried: Tried) -> None:
         """Hand over the outcomes; the lane does not wait for them to be durable."""
         now = time.time_ns() // 1000
+        metrics.ATTEMPT_SECONDS.observe((now - tried.started) / 1_000_000)
         settled = [
             self._outcome(tried, recipient, one, now)
             for recipient, one in zip(tried.part, tried.ended, strict=True)
@@ -311,22 +313,24 @@ class DeliveryWorker:
         self._unsettled -= len(settled)
         self._settled.set()
         if error is not None:
-            self.log("settlement failed", level="error", error=repr(error))
+            for one in settled:
+                lost = ses_message_id(one.message.id)
+                self.log("settlement failed", level="error", id=lost, error=repr(error))
             return
         for one in settled:
             self._report(one)
 
     def _report(self, one: Settled) -> None:
         outcome, attempt = one.outcome, one.attempt
-        event, level = "delivered", "info"
+        event, count = "delivered", metrics.DELIVERED
         due_at = status = None
         if isinstance(outcome, Deferred):
-            event, due_at = "deferred", outcome.due_at
+            event, count, due_at = "deferred", metrics.DEFERRED, outcome.due_at
         elif isinstance(outcome, Bounced):
-            event, status = "bounced", outcome.status
+            event, count, status = "bounced", metrics.BOUNCED, outcome.status
+        count.inc()
         self.log(
             event,
-            level=level,
             id=ses_message_id(one.message.id),
             to=one.recipient.address,
             host=attempt.host,

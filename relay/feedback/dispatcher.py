@@ -57,7 +57,7 @@ class Dispatcher:
         except StoreUnavailable:
             raise
         except Exception as error:
-            self._log("notice failed", level="error", notice=notice.id, traceback=traceback.format_exc())
+            self._log("notice failed", level="error", id=_id(notice), traceback=traceback.format_exc())
             is_last = notice.attempts + 1 >= _MOST_ATTEMPTS
             await self._outbox.failed(notice, repr(error), None if is_last else _RETRY_SECONDS)
 
@@ -69,9 +69,14 @@ class Dispatcher:
         self._log(
             "reported",
             kind=notice.kind,
-            id=ses_message_id(notice.message.id) if notice.message else None,
+            id=_id(notice),
             report=ses_message_id(report.message.id),
             to=report.recipients[0].address,
         )
         if lease is not None:
             self._offer(Consignment(report.message, report.recipients, lease))
+
+
+def _id(notice: Notice) -> str:
+    """The id of the message that it is about."""
+    return ses_message_id(notice.message_id)

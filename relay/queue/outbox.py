@@ -35,6 +35,7 @@ class Notice:
 
     id: int
     account_id: str
+    message_id: int
     kind: str
     message: QueuedMessage | None
     recipients: tuple[dict[str, Any], ...]
@@ -89,6 +90,7 @@ def claim(connection: Connection, lease: Lease, limit: int) -> list[Notice]:
         Notice(
             id=row.id,
             account_id=row.account_id,
+            message_id=row.message_id,
             kind=row.kind,
             message=messages.get(row.message_id),
             recipients=tuple(orjson.loads(row.payload)),

@@ -80,7 +80,10 @@ class Handler:
     def refusing(self) -> Reply | None:
         """Why no mail is taken at present, or None."""
         refused = self._intake.refusing()
-        return replies.refusal(refused) if refused else None
+        if refused is None:
+            return None
+        metrics.REFUSED.labels(refused.reason.value).inc()
+        return replies.refusal(refused)
 
     def receive(self, principal: Principal, client: Client, envelope: Envelope) -> Receipt:
         """Begin to take the octets of one message; ``finish`` or ``abandon`` must follow."""
@@ -101,4 +104,5 @@ class Handler:
     def refuse_envelope(self, principal: Principal, client: Client) -> Refused:
         """A recipient of the message was no address: the whole message is refused (SES, SendRawEmail)."""
         refused = Refused(Reason.BAD_RECIPIENT, "Invalid recipient address")
+        metrics.REFUSED.labels(refused.reason.value).inc()
         return self._intake.refused(principal, client, refused)

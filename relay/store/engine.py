@@ -26,6 +26,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
+from relay import metrics
+
 # 16 KB pages help large bodies (a quarter of the overflow pages); fixed when the file is made.
 _PAGE_BYTES = 16_384
 _CHECKPOINT_BYTES = 32 * 1024 * 1024
@@ -209,14 +211,19 @@ def _translated() -> Iterator[None]:
         yield
     except DBAPIError as error:
         if error.connection_invalidated or _is_passing(error.orig):
-            raise StoreUnavailable(str(error.orig)) from error
+            raise _unavailable(str(error.orig)) from error
         raise
     except SQLAlchemyError as error:
         if type(error).__name__ == "TimeoutError":
-            raise StoreUnavailable("no free connection") from error
+            raise _unavailable("no free connection") from error
         raise
     except OSError as error:
-        raise StoreUnavailable(str(error)) from error
+        raise _unavailable(str(error)) from error
+
+
+def _unavailable(reason: str) -> StoreUnavailable:
+    metrics.STORE_ERRORS.inc()
+    return StoreUnavailable(reason)
 
 
 def _is_passing(error: BaseException | None) -> bool:
