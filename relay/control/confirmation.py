@@ -1,6 +1,7 @@
 """Verification of addresses: whoever reads their mail has the code (R2).
 
-The code goes out by our own queue; the store keeps its hash.  It serves once, and for 24 hours.
+The code goes out by our own queue, within a link if others can reach our pages; the store keeps its hash.
+It serves once, and for 24 hours.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from relay.queue.spool import NewMessage, insert_messages
 from relay.queue.values import QueuedMessage, QueuedRecipient
 from relay.store import identities
 from relay.store.changes import ControlWrite
-from relay.store.identities import IdentityRow
+from relay.store.identities import IdentityRow as IdentityRow  # pages know control only
 from relay.submission.identifiers import ses_message_id
 
 # 160 bits: nobody guesses one.
@@ -30,13 +31,22 @@ _TEXT = """\
 Account {account} wants to send mail as {address}
 through {hostname}.
 
-If you agree, confirm with this code, or give it to whoever runs the relay:
+If you agree, {way}:
 
     relay identity confirm {code}
 
-It serves once, until {until:%Y-%m-%d %H:%M} UTC.
+The code serves once, until {until:%Y-%m-%d %H:%M} UTC.
 If you do not know what this is about, do nothing: the address then stays unverified.
 """
+
+
+_BY_CODE = "confirm with this code, or give it to whoever runs the relay"
+_BY_LINK = """\
+open this page and press its button:
+
+    {link}
+
+or give this code to whoever runs the relay"""
 
 
 def ask(ground: Ground, write: ControlWrite, row: IdentityRow) -> None:
@@ -55,18 +65,30 @@ def ask(ground: Ground, write: ControlWrite, row: IdentityRow) -> None:
     insert_messages(write.connection, [_mail(ground, row, code, at, until)])
 
 
+def find(ground: Ground, code: str) -> IdentityRow:
+    """The address that waits for this code; ControlError if none does."""
+    with ground.store.read() as connection:
+        row = identities.find_by_confirmation(connection, _hashed(code))
+    return _if_it_waits(ground, row)
+
+
 def confirm(ground: Ground, code: str) -> IdentityRow:
     """The address whose code this is, now verified.  An unknown, used or late code is all the same."""
+    find(ground, code)  # the one writer is not for who only guesses
     with ground.write() as write:
-        row = identities.find_by_confirmation(write.connection, _hashed(code.strip().upper()))
-        if row is None or _is_late(ground, row, now()):
-            raise ControlError(
-                "invalid_code",
-                "no address waits for this code: it is not one, was used, or is too old; "
-                "`relay identity verify` mails a new one",
-            )
+        row = _if_it_waits(ground, identities.find_by_confirmation(write.connection, _hashed(code)))
         identities.change(
             write, row, "ConfirmEmailIdentity", verification_status=SUCCESS, check_at=None, confirmation=None
+        )
+    return row
+
+
+def _if_it_waits(ground: Ground, row: IdentityRow | None) -> IdentityRow:
+    if row is None or _is_late(ground, row, now()):
+        raise ControlError(
+            "invalid_code",
+            "no address waits for this code: it is not one, was used, or is too old; "
+            "`relay identity verify` mails a new one",
         )
     return row
 
@@ -91,7 +113,7 @@ def _is_late(ground: Ground, row: IdentityRow, at: int) -> bool:
 
 
 def _hashed(code: str) -> str:
-    return hashlib.sha256(code.encode()).hexdigest()
+    return hashlib.sha256(code.strip().upper().encode()).hexdigest()
 
 
 def _mail(ground: Ground, row: IdentityRow, code: str, at: int, until: int) -> NewMessage:
@@ -130,11 +152,19 @@ def _octets(ground: Ground, row: IdentityRow, code: str, at: int, until: int, me
             account=row.account_id,
             address=row.name,
             hostname=ground.hostname,
+            way=_way(ground, code),
             code=code,
             until=_instant(until),
-        )
+        ),
+        cte="7bit",  # a link that nobody's reader takes apart
     )
     return mail.as_bytes()
+
+
+def _way(ground: Ground, code: str) -> str:
+    if not ground.public_url:
+        return _BY_CODE
+    return _BY_LINK.format(link=f"{ground.public_url}/confirm?code={code}")
 
 
 def _instant(microseconds: int) -> datetime:

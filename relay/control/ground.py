@@ -13,6 +13,7 @@ from relay.control.proof import SES_INTERVALS, Intervals
 from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.store.changes import ControlWrite, control_write
 from relay.store.engine import Store
+from relay.store.engine import StoreUnavailable as StoreUnavailable  # pages know control only
 from relay.store.secrets import Secrets
 from relay.submission.identifiers import compose_id
 
@@ -45,7 +46,8 @@ class Ground:
     ``owner_out_of_sandbox_too`` is the operator's setting for decisions, ``quotas`` what accounts without
     numbers of their own may send, ``intervals`` how often DNS is asked about identities; ``dns`` makes the
     resolver that is asked, since few operations need one.  ``hostname`` is ours, in mail that we write;
-    ``simulator_domain`` is that of the mailbox simulator, empty for none.
+    ``simulator_domain`` is that of the mailbox simulator, empty for none.  ``public_url`` is where our
+    pages are, empty if they are for nobody else.
     """
 
     store: Store
@@ -58,6 +60,7 @@ class Ground:
     dns: Callable[[], DNS] = no_dns
     hostname: str = "localhost"
     simulator_domain: str = "simulator.amazonses.com"
+    public_url: str = ""
 
     @contextmanager
     def write(self) -> Iterator[ControlWrite]:

@@ -6,21 +6,12 @@ wait, so that a guesser cannot lock out an honest client.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict, defaultdict
 
 _MOST_REMEMBERED = 20_000
 _FORGET_SECONDS = 900.0
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 8.0
-
-
-def network_of(address: str) -> str:
-    """The unit that connections and failures are counted by."""
-    parsed = ipaddress.ip_address(address)
-    if parsed.version == 4:
-        return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 class Connections:

@@ -24,8 +24,8 @@ from aiosmtpd.smtp import SMTP
 from relay import metrics
 from relay.session import replies
 from relay.session.handler import Handler
-from relay.session.limits import network_of
 from relay.session.replies import Reply
+from relay.submission.principal import network_of
 
 _STREAM_BYTES = 64 * 1024
 # RFC 5321 section 4.5.3.1.4 has 512 and lets extensions add; RFC 4954 section 4 wants 12,288 for AUTH.

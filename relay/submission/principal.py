@@ -57,3 +57,11 @@ def is_within(address: str, networks: Iterable[Network]) -> bool:
     if parsed.version == 6 and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
     return any(parsed in network for network in networks)
+
+
+def network_of(address: str) -> str:
+    """The unit that clients are counted by: an IPv4 address, or the /64 of an IPv6 address."""
+    parsed = ipaddress.ip_address(address)
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
