@@ -105,6 +105,14 @@ def _simulator_domain(text: str) -> str:
     return text.lower()
 
 
+def _base_url(text: str) -> str:
+    if text and not _BASE_URL(text):
+        raise ValueError(f"{text!r} is not http(s)://host[:port][/path], such as https://relay.example.com")
+    return text.rstrip("/")
+
+
+_BASE_URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/\-]*)?").fullmatch
+
 Listen = Annotated[
     tuple[Annotated[str, AfterValidator(_listen_address)], ...], NoDecode, BeforeValidator(_split)
 ]
@@ -185,6 +193,31 @@ class SmtpSection(_Section):
     enhanced_status_codes: bool = Field(
         False, description="Put RFC 3463 codes into replies; SES does not, so the default does not."
     )
+
+
+class HttpSection(_Section):
+    listen: Listen = Field(
+        ("127.0.0.1:8025",),
+        description="address:port of the HTTP listeners: metrics, health, confirmation pages; none: no HTTP.",
+    )
+    listen_tls: Listen = Field(
+        (), description="address:port of those under TLS, with the certificate of [smtp]."
+    )
+    public_url: Annotated[str, AfterValidator(_base_url)] = Field(
+        "",
+        description="How others reach them, https://relay.example.com: mailed links begin so; empty: only"
+        " codes are mailed.",
+    )
+    metrics_token_file: str = Field(
+        "",
+        description="File with the bearer token that /metrics wants; empty: it answers this machine alone.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> HttpSection:
+        if self.public_url and not (self.listen or self.listen_tls):
+            raise ValueError("public_url: nothing listens there; name an address in listen or listen_tls")
+        return self
 
 
 TLS = Literal["none", "opportunistic", "require", "verify"]
@@ -344,6 +377,7 @@ class Settings(BaseSettings):
     relay: RelaySection = RelaySection()
     store: StoreSection = StoreSection()
     smtp: SmtpSection = SmtpSection()
+    http: HttpSection = HttpSection()
     delivery: DeliverySection = DeliverySection()
     dns: DnsSection = DnsSection()
     verification: VerificationSection = VerificationSection()

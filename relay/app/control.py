@@ -34,6 +34,7 @@ def ground_on(settings: Settings, store: Store, secrets: Secrets, actor: str) ->
         lambda: _resolver(settings),
         settings.relay.hostname,
         simulator_domain=settings.simulator.domain,
+        public_url=settings.http.public_url,
     )
 
 

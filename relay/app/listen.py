@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from relay.settings import Settings, parse_endpoint
 
@@ -18,11 +19,12 @@ class ListenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to listen, and whether TLS begins at once or by STARTTLS."""
+    """Where to listen, for what, and whether TLS begins at once; by SMTP it may also begin by STARTTLS."""
 
     host: str
     port: int
     implicit_tls: bool
+    protocol: Literal["smtp", "http"] = "smtp"
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -31,9 +33,13 @@ class Endpoint:
 
 def endpoints(settings: Settings) -> tuple[Endpoint, ...]:
     """Every listener the settings name."""
-    plain = [Endpoint(*parse_endpoint(text), implicit_tls=False) for text in settings.smtp.listen]
-    tls = [Endpoint(*parse_endpoint(text), implicit_tls=True) for text in settings.smtp.listen_tls]
-    return (*plain, *tls)
+    smtp, http = settings.smtp, settings.http
+    return (
+        *(Endpoint(*parse_endpoint(text), implicit_tls=False) for text in smtp.listen),
+        *(Endpoint(*parse_endpoint(text), implicit_tls=True) for text in smtp.listen_tls),
+        *(Endpoint(*parse_endpoint(text), implicit_tls=False, protocol="http") for text in http.listen),
+        *(Endpoint(*parse_endpoint(text), implicit_tls=True, protocol="http") for text in http.listen_tls),
+    )
 
 
 def bind(where: Iterable[Endpoint]) -> dict[Endpoint, socket.socket]:

@@ -8,9 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from relay.app.control import ground_on, quota_defaults
+from relay.app.outside import Outside
+from relay.app.readiness import Readiness
 from relay.app.shelf import Shelf
 from relay.app.tls import server_context
+from relay.app.token import metrics_token
 from relay.authorization.decision import Rules
+from relay.console.confirmation import ConfirmationPages
 from relay.control.authentication import Authenticator
 from relay.control.verification import Watch
 from relay.delivery.line import ReuseLimits
@@ -19,6 +23,7 @@ from relay.delivery.route import Destination, Route, Routes, TLSMode
 from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.feedback.bounces import BounceMail
 from relay.feedback.dispatcher import Dispatcher
+from relay.httpd import HTTPListener
 from relay.intake import Intake, IntakeSettings
 from relay.maillog import Log
 from relay.outcome.schedule import RetryPolicy
@@ -53,6 +58,8 @@ class Parts:
     retention: Retention
     verification: Watch
     listener: Listener
+    readiness: Readiness
+    http: HTTPListener
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +116,18 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     handler = Handler(
         _session_settings(settings), intake, Authenticator(directory).authenticate, StoreUnavailable, log
     )
-    listener = Listener(handler, server_context(settings))
+    tls = server_context(settings)
+    listener = Listener(handler, tls)
     retention = Retention(writer, settings.retention.days, settlement.finished)
     ground = ground_on(settings, store, secrets, "relay:verification")
     verification = Watch(ground, ground.dns(), log)
-    return Parts(writer, directory, intake, delivery, feedback, retention, verification, listener)
+    readiness = Readiness(intake, writer)
+    pages = ConfirmationPages(ground_on(settings, store, secrets, "http:confirm"), log)
+    routes = (*Outside(store, readiness.why_not, metrics_token(settings)).routes(), *pages.routes())
+    http = HTTPListener(routes, tls, log)
+    return Parts(
+        writer, directory, intake, delivery, feedback, retention, verification, listener, readiness, http
+    )
 
 
 def _rules(settings: Settings) -> Rules:

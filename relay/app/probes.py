@@ -16,6 +16,7 @@ from cryptography import x509
 
 from relay.app.findings import Finding, Ok, Skipped, Wrong
 from relay.app.listen import Endpoint, ListenError, bind
+from relay.app.outside import ALIVE
 from relay.app.tls import server_context
 from relay.control import verification
 from relay.control.proof import Result
@@ -144,12 +145,11 @@ async def port(settings: Settings, endpoint: Endpoint) -> list[Finding]:
     """It can be listened on, or we do already."""
     subject = f"port {endpoint}"
     if await asyncio.to_thread(_is_open, endpoint):
-        banner = await asyncio.to_thread(_banner, endpoint)
-        if banner.startswith(f"220 {settings.relay.hostname} ESMTP SimpleEmailService"):
+        said = await asyncio.to_thread(_said, endpoint)
+        if _is_ours(settings, endpoint, said):
             return [Ok(subject, "the gateway answers")]
-        return [
-            Wrong(subject, f"another program answers: {banner[:60]!r}", "stop it, or change [smtp] listen")
-        ]
+        mend = f"stop it, or change [{endpoint.protocol}] listen"
+        return [Wrong(subject, f"another program answers: {said[:60]!r}", mend)]
     try:
         for sock in bind([endpoint]).values():
             sock.close()
@@ -173,7 +173,14 @@ def _is_open(endpoint: Endpoint) -> bool:
     return True
 
 
-def _banner(endpoint: Endpoint) -> str:
+def _is_ours(settings: Settings, endpoint: Endpoint, said: str) -> bool:
+    if endpoint.protocol == "http":
+        return said.startswith("HTTP/1.1 200 ") and said.endswith(ALIVE)
+    return said.startswith(f"220 {settings.relay.hostname} ESMTP SimpleEmailService")
+
+
+def _said(endpoint: Endpoint) -> str:
+    """What a server says first; one of HTTP is asked whether it lives."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)  # noqa: S104
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -182,11 +189,22 @@ def _banner(endpoint: Endpoint) -> str:
         with socket.create_connection((host, endpoint.port), 2) as sock:
             sock.settimeout(2)
             if not endpoint.implicit_tls:
-                return sock.recv(200).decode("ascii", "replace").strip()
+                return _first_words(sock, endpoint)
             with context.wrap_socket(sock) as wrapped:
-                return wrapped.recv(200).decode("ascii", "replace").strip()
+                return _first_words(wrapped, endpoint)
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, type(error).__name__)
+
+
+def _first_words(sock: socket.socket, endpoint: Endpoint) -> str:
+    said = b""
+    if endpoint.protocol == "http":
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n")
+    while (piece := sock.recv(2000)) and len(said) < 2000:
+        said += piece
+        if endpoint.protocol == "smtp":
+            break
+    return said.decode("ascii", "replace").strip()
 
 
 # ---------------------------------------------------------------- DNS

@@ -10,7 +10,7 @@ from pathlib import Path
 from relay.app.listen import ListenError
 from relay.app.supervisor import StartError, Supervisor, take_instance_lock
 from relay.app.tls import server_context
-from relay.app.worker import worker_main
+from relay.app.token import metrics_token
 from relay.settings import Settings, SettingsError, load
 from relay.store import installation, schema
 from relay.store.engine import Store, StoreError, StoreUnavailable
@@ -22,6 +22,8 @@ UNUSABLE = (SettingsError, StartError, StoreError, StoreUnavailable, KeyFileErro
 
 def serve(file: Path) -> str | None:
     """Run until told to stop.  None after an orderly stop, else what kept us from starting."""
+    from relay.app.worker import worker_main  # every part of the gateway; commands need none of them
+
     os.umask(0o077)
     try:
         settings = load_checked(file)
@@ -47,6 +49,7 @@ def load_checked(file: Path) -> Settings:
 def _problems(settings: Settings, file: Path) -> list[str]:
     problems: list[str] = []
     problems += _delivery_problems(settings, file)
+    problems += _http_problems(settings, file)
     try:
         server_context(settings)
     except (OSError, ssl.SSLError) as error:
@@ -70,6 +73,13 @@ def _delivery_problems(settings: Settings, file: Path) -> Iterator[str]:
             ssl.create_default_context().load_verify_locations(settings.path(delivery.ca_file))
         except (OSError, ssl.SSLError) as error:
             yield f"{file}: [delivery] ca_file: {settings.path(delivery.ca_file)}: {error}"
+
+
+def _http_problems(settings: Settings, file: Path) -> Iterator[str]:
+    try:
+        metrics_token(settings)
+    except (OSError, ValueError) as error:
+        yield f"{file}: [http] metrics_token_file: {error}"
 
 
 def check_store(settings: Settings, secrets: Secrets) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay import maillog
+from relay import maillog, metrics
 from relay.app.listen import Endpoint, ListenError, bind, endpoints
 from relay.app.notify import notify, watchdog_seconds
 from relay.queue import workers
@@ -32,6 +32,8 @@ from relay.store.engine import Store, StoreUnavailable
 STOP_SECONDS = 28.0
 _LOCK_SECONDS = 5.0
 _RESTART_SECONDS = 1.0
+# To a worker, like SIGTERM, but others serve already.
+GIVE_WAY = signal.SIGUSR1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 WorkerMain = Callable[[Settings, "dict[Endpoint, socket.socket]", int, int], int]
@@ -43,10 +45,14 @@ class StartError(Exception):
 
 @dataclass(slots=True)
 class _Child:
-    """A worker process as the supervisor sees it.  ``ready_fd`` tells when it serves, and its lease."""
+    """A worker process as the supervisor sees it.  ``ready_fd`` tells when it serves, and its lease.
+
+    ``row`` is where it counts; two generations share indices for a while, but no row.
+    """
 
     pid: int
     index: int
+    row: int
     ready_fd: int
     lease: Lease | None = None
     is_ready: bool = False
@@ -125,12 +131,19 @@ class Supervisor:
 
     def _fork(self, index: int) -> None:
         ready_read, ready_write = os.pipe()
+        row = self._free_row()
         pid = os.fork()
         if pid == 0:
             os.close(ready_read)
+            metrics.take_row(row)
             self._become_worker(index, ready_write)
         os.close(ready_write)
-        self._children[pid] = _Child(pid, index, ready_read)
+        self._children[pid] = _Child(pid, index, row, ready_read)
+
+    def _free_row(self) -> int:
+        """A row of the metrics that no living worker counts into; ours is 0."""
+        taken = {child.row for child in self._children.values()}
+        return next((row for row in range(1, metrics.ROWS) if row not in taken), metrics.ROWS - 1)
 
     def _become_worker(self, index: int, ready_fd: int) -> None:
         code = 1
@@ -162,13 +175,23 @@ class Supervisor:
     def _bury(self, child: _Child, status: int) -> None:
         if child.ready_fd >= 0:
             os.close(child.ready_fd)
+        metrics.process_ended(child.row)
         lease = child.lease
         if lease is not None:
             self._retire(lease)
+        if self._stopping_at is not None:
+            self._close_sockets_of(child.index)
         if child.told_to_stop or self._stopping_at is not None:
             return
+        metrics.WORKERS_DIED.inc()
         self._log("worker died", level="error", pid=child.pid, status=os.waitstatus_to_exitcode(status))
         self._restart_at = time.monotonic() + (_RESTART_SECONDS if not child.is_ready else 0)
+
+    def _close_sockets_of(self, index: int) -> None:
+        """Nobody answers there any more: new connections shall go to workers that still drain."""
+        if all(child.index != index for child in self._children.values()):
+            for sock in self._sockets[index].values():
+                sock.close()
 
     def _retire(self, lease: Lease) -> None:
         def work(store: Store) -> None:
@@ -212,8 +235,11 @@ class Supervisor:
         if not self._announced and self._children and all(c.is_ready for c in self._children.values()):
             self._announced = True
             notify("READY=1", f"STATUS={self._count} workers")
-            listeners = " ".join(str(endpoint) for endpoint in self._sockets[0])
-            self._log("ready", workers=self._count, listen=listeners)
+            listen = {
+                protocol: " ".join(str(one) for one in self._sockets[0] if one.protocol == protocol) or None
+                for protocol in ("smtp", "http")
+            }
+            self._log("ready", workers=self._count, listen=listen["smtp"], http=listen["http"])
 
     def _tend(self) -> None:
         now = time.monotonic()
@@ -240,10 +266,10 @@ class Supervisor:
         self._tell_to_stop(list(self._children.values()))
 
     @staticmethod
-    def _tell_to_stop(children: list[_Child]) -> None:
+    def _tell_to_stop(children: list[_Child], how: signal.Signals = signal.SIGTERM) -> None:
         for child in children:
             child.told_to_stop = True
-            os.kill(child.pid, signal.SIGTERM)
+            os.kill(child.pid, how)
 
     def _reload(self) -> None:
         try:
@@ -259,7 +285,7 @@ class Supervisor:
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         for index in range(self._count):
             self._fork(index)
-        self._tell_to_stop(old)
+        self._tell_to_stop(old, GIVE_WAY)
 
     def _rebind(self, settings: Settings) -> list[dict[Endpoint, socket.socket]]:
         """The sockets for the new settings; those whose address stays are kept."""

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import uvloop
 
-from relay import maillog
+from relay import maillog, metrics
 from relay.app.listen import Endpoint
 from relay.app.parts import Parts, build
-from relay.app.supervisor import node_name
+from relay.app.supervisor import GIVE_WAY, node_name
 from relay.maillog import Log
 from relay.queue import spool, workers
 from relay.queue.values import Lease, StoreUnavailable
@@ -31,8 +31,10 @@ from relay.store.secrets import load_key_file
 
 _DRAIN_SESSIONS_SECONDS = 12.0
 _DRAIN_DELIVERY_SECONDS = 10.0
+_DRAIN_HTTP_SECONDS = 2.0
 _RECLAIM_SECONDS = 5.0
-_DISK_SECONDS = 1.0
+_MACHINE_SECONDS = 1.0
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class LeaseLost(Exception):
@@ -70,6 +72,7 @@ class _Worker:
         self._lease = lease
         self._log = log
         self._stop = asyncio.Event()
+        self._is_superseded = False
         self._failure: BaseException | None = None
 
     async def run(self, sockets: dict[Endpoint, socket.socket], life_fd: int, ready_fd: int) -> int:
@@ -77,6 +80,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, self._stop.set)
+        loop.add_signal_handler(GIVE_WAY, self._give_way)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         loop.add_reader(life_fd, self._orphaned)
         tasks = await self._start(sockets)
@@ -85,6 +89,11 @@ class _Worker:
         await self._stop.wait()
         await self._drain(tasks)
         return 1 if self._failure else 0
+
+    def _give_way(self) -> None:
+        """Others serve already, on the same sockets: what we take from them now is not ours to answer."""
+        self._is_superseded = True
+        self._stop.set()
 
     def _orphaned(self) -> None:
         """The supervisor is gone; a new one cannot start before we are, so no time is lost on draining."""
@@ -98,7 +107,7 @@ class _Worker:
             "directory": parts.directory.run,
             "heartbeat": self._beat,
             "reclaim": self._reclaim,
-            "disk": self._watch_disk,
+            "machine": self._watch_machine,
             "delivery": parts.delivery.run,
             "feedback": parts.feedback.run,
             "retention": parts.retention.run,
@@ -110,7 +119,10 @@ class _Worker:
             task.set_name(name)
             task.add_done_callback(self._ended)
             tasks.append(task)
-        await parts.listener.start([(sock, end.implicit_tls) for end, sock in sockets.items()])
+        await parts.listener.start(_of(sockets, "smtp"))
+        await parts.http.start(_of(sockets, "http"))
+        for task in parts.http.tasks:
+            task.add_done_callback(self._ended)
         return tasks
 
     def _ended(self, task: asyncio.Future[None]) -> None:
@@ -122,11 +134,15 @@ class _Worker:
         self._stop.set()
 
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Stop accepting, finish what runs, give back what was not begun."""
+        """Stop accepting, finish what runs, give back what was not begun; HTTP tells of it to the end."""
         parts = self._parts
+        parts.readiness.is_draining = not self._is_superseded
         parts.listener.stop_accepting()
+        if self._is_superseded:
+            await parts.http.drain(_DRAIN_HTTP_SECONDS)
         await parts.listener.drain(_DRAIN_SESSIONS_SECONDS)
         await parts.delivery.drain(_DRAIN_DELIVERY_SECONDS)
+        await parts.http.drain(_DRAIN_HTTP_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -163,15 +179,26 @@ class _Worker:
             if count:
                 self._log("reclaimed", recipients=count)
 
-    async def _watch_disk(self) -> None:
+    async def _watch_machine(self) -> None:
+        """How much disk is left, and how much memory we take."""
         while True:
+            metrics.WORKER_MEMORY.set(_resident_bytes())
             free = _free_bytes(self._directory)
             was_low, self._parts.intake.low_disk = self._parts.intake.low_disk, free < self._low_disk_bytes
             if was_low != self._parts.intake.low_disk:
                 self._log("disk", level="warning", is_low=not was_low, free_bytes=free)
-            await asyncio.sleep(_DISK_SECONDS)
+            await asyncio.sleep(_MACHINE_SECONDS)
 
 
 def _free_bytes(directory: Path) -> int:
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize
+
+
+def _resident_bytes() -> int:
+    """proc_pid_statm(5): the second number is the pages in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def _of(sockets: dict[Endpoint, socket.socket], protocol: str) -> list[tuple[socket.socket, bool]]:
+    return [(sock, end.implicit_tls) for end, sock in sockets.items() if end.protocol == protocol]

@@ -74,7 +74,7 @@ class _Story:
     def __init__(self, directory: Path, recorder: Recorder) -> None:
         self._directory = directory
         self._recorder = recorder
-        self._port, self._tls_port = _free_ports(2)
+        self._port, self._tls_port, self._http_port = _free_ports(3)
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
             "RELAY_CONFIG": str(directory / "relay.toml"),
@@ -82,6 +82,7 @@ class _Story:
             "RELAY_RELAY__WORKERS": "1",
             "RELAY_SMTP__LISTEN": f"127.0.0.1:{self._port}",
             "RELAY_SMTP__LISTEN_TLS": f"127.0.0.1:{self._tls_port}",
+            "RELAY_HTTP__LISTEN": f"127.0.0.1:{self._http_port}",
             "RELAY_DELIVERY__SMARTHOST": recorder.address,
             "RELAY_DELIVERY__SMARTHOST_TLS": "none",
         }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, CursorResult, case, func, select
+from sqlalchemy import Connection, CursorResult, case, func, literal_column, select
 
 from relay.outcome.transitions import State
 from relay.queue.steering import WAITING, Selection
@@ -109,6 +109,18 @@ def count_by_state(connection: Connection) -> dict[str, int]:
     """How many recipients are in each state."""
     query = select(recipient.c.state, func.count()).group_by(recipient.c.state)
     return dict(connection.execute(query).all())
+
+
+def depth(connection: Connection, state: str) -> tuple[int, int | None]:
+    """How many recipients wait in a state, and when the message of the oldest came (microseconds UTC).
+
+    The state is part of the text, so that both engines see that a partial index holds all of it.
+    """
+    is_so = recipient.c.state == literal_column(f"'{State(state).value}'")
+    # Ids rise with time.
+    query = select(func.count(), func.min(recipient.c.message_id)).where(is_so)
+    count, oldest = connection.execute(query).one()
+    return count, None if oldest is None else id_milliseconds(oldest) * 1000
 
 
 def find_message(connection: Connection, key: str) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -25,6 +26,8 @@ _BATCH_JOBS = 32
 _WINDOW_SECONDS = 0.005
 # A batch never grows past this, however long the store was away.
 _MOST_JOBS = 500
+# A batch that takes longer is stuck behind something: a lock, a disk, a server.
+_STUCK_SECONDS = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +49,8 @@ class GroupWriter:
         self._clients_waiting = 0
         self._open_transactions = 0
         self._busy = False
+        self._began_at = 0.0
+        self._was_refused = False
         self._timer: asyncio.TimerHandle | None = None
         self._batches: queue.SimpleQueue[list[Job[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -71,6 +76,12 @@ class GroupWriter:
     def transaction_closed(self) -> None:
         self._open_transactions -= 1
         self._consider()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the store takes writes, as far as the last batch and the one under way tell."""
+        is_stuck = self._busy and time.monotonic() - self._began_at > _STUCK_SECONDS
+        return not (is_stuck or self._was_refused)
 
     def submit(self, job: Job[Result]) -> asyncio.Future[Result]:
         """The job's result once its batch is durable, or StoreUnavailable, or the job's own exception."""
@@ -104,10 +115,12 @@ class GroupWriter:
         batch, self._pending = pending[:_MOST_JOBS], pending[_MOST_JOBS:]
         self._clients_waiting = sum(job.is_awaited_by_client for job in self._pending)
         self._busy = True
+        self._began_at = time.monotonic()
         self._batches.put(batch)
 
     def _answered(self, batch: Sequence[Job[Any]], answers: Sequence[Any]) -> None:
         self._busy = False
+        self._was_refused = any(isinstance(answer, StoreUnavailable) for answer in answers)
         for job, answer in zip(batch, answers, strict=True):
             if job.done.done():  # its waiter was cancelled; what was written stays written
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from relay.app.recorder import Recorder
 from tests.support.gateway import OWNER, Gateway, Login
 from tests.support.peers import absent
+from tests.support.web import Answer, ask
 
 MEGABYTE = 1024 * 1024
 LOW = 32 * MEGABYTE
@@ -90,9 +92,14 @@ def test_disk_that_fills_refuses_in_time_delivers_and_recovers(gateway, disk):
         assert send(gateway, app, f"early{number}@customer.example") == 250
     wait_until(lambda: states(gateway) == ["queued"] * 3)
 
+    ready = f"http://127.0.0.1:{gateway.http_port}/readyz"
+    assert ask(ready).status == 200
     fill(disk, LOW // 2)
     wait_until(lambda: send(gateway, app, "low@customer.example") == 452)
+    wait_until(lambda: ask(ready) == Answer(503, "relay: disk: less is free than [store] low_disk_bytes\n"))
 
+    shown = ask(ready.replace("readyz", "metrics")).text
+    assert re.search(r'relay_refused_total{reason="low_disk"} [1-9]', shown)
     next_hop = Recorder(refused=frozenset(), port=int(gateway.recorder.address.rpartition(":")[2]))
     try:
         wait_until(lambda: is_drained(gateway))
@@ -104,6 +111,7 @@ def test_disk_that_fills_refuses_in_time_delivers_and_recovers(gateway, disk):
 
         (disk / "filler").unlink()
         wait_until(lambda: send(gateway, app, "after@customer.example") == 250)
+        wait_until(lambda: ask(ready).status == 200)
         next_hop.wait_for("after@customer.example", 100)
         wait_until(lambda: is_drained(gateway))
     finally:

@@ -202,13 +202,14 @@ def test_dns_faults_are_named_and_nothing_else(relay, bind):
         assert wrong(relay) == ["DNS"]
 
 
-def test_port_of_another_program_is_named(relay):
+@pytest.mark.parametrize("variable", ["RELAY_SMTP__LISTEN", "RELAY_HTTP__LISTEN"])
+def test_port_of_another_program_is_named(relay, variable):
     with socket.create_server(("127.0.0.1", 0)) as other:
         thread = threading.Thread(target=_greet, args=(other,), daemon=True)
         thread.start()
-        set_up(relay, RELAY_SMTP__LISTEN=f"127.0.0.1:{other.getsockname()[1]}")
-        [found] = wrong(relay)
-        assert found.startswith("port")
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        set_up(relay, **{variable: address})
+        assert wrong(relay) == [f"port {address}"]
 
 
 def _greet(server: socket.socket) -> None:

@@ -57,7 +57,7 @@ class Gateway:
     def __init__(self, directory: Path, recorder: Recorder, **settings: str) -> None:
         self.directory = directory
         self.recorder = recorder
-        self.port, self.tls_port = free_ports(2)
+        self.port, self.tls_port, self.http_port = free_ports(3)
         self.process: subprocess.Popen[bytes] | None = None
         self.records: dict[str, str] = {}
         self.environment = {
@@ -67,6 +67,7 @@ class Gateway:
             "RELAY_RELAY__WORKERS": "1",
             "RELAY_SMTP__LISTEN": f"127.0.0.1:{self.port}",
             "RELAY_SMTP__LISTEN_TLS": f"127.0.0.1:{self.tls_port}",
+            "RELAY_HTTP__LISTEN": f"127.0.0.1:{self.http_port}",
             "RELAY_DELIVERY__SMARTHOST": recorder.address,
             "RELAY_DELIVERY__SMARTHOST_TLS": "none",
             **settings,

@@ -168,7 +168,16 @@ def test_bad_route_is_named_with_what_is_wrong(write, route, problem):
         ('[delivery]\nsmarthost = "h:25"\nsmarthost_user = "u"\n', "a user needs a password file"),
         ("[smtp]\nmax_recipients = true\n", "[smtp] max_recipients: a number is expected"),
         ('[delivery]\nsmarthost = "mail.example.com:0"\n', "port 0 cannot be connected to"),
+        ('[http]\npublic_url = "relay.example.com"\n', "[http] public_url: 'relay.example.com' is not http"),
+        ('[http]\npublic_url = "https://relay.example.com/?x=1"\n', "is not http(s)://host[:port][/path]"),
+        ('[http]\nlisten = []\npublic_url = "https://a.example"\n', "[http]: public_url: nothing listens"),
+        ('[http]\nlisten = ["localhost:8025"]\n', "[http] listen.0: 'localhost:8025': an IP address"),
     ],
 )
 def test_value_that_only_looks_right_is_refused(write, text, problem):
     assert problem in problems(write(text))
+
+
+@pytest.mark.parametrize("text", ["https://relay.example.com", "http://[::1]:8025/mail/"])
+def test_public_url_is_taken_without_its_last_slash(write, text):
+    assert load(write(f'[http]\npublic_url = "{text}"\n')).http.public_url == text.rstrip("/")
