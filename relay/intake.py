@@ -267,6 +267,7 @@ class Intake:
     def _log_suppressed(self, new: NewMessage, committed: Committed) -> None:
         for one in new.recipients:
             if one.number in committed.suppressed:
+                metrics.BOUNCED.inc()
                 reply = committed.suppressed[one.number]
                 self._log("bounced", id=ses_message_id(new.message.id), to=one.address, reply=reply)
 

@@ -255,7 +255,12 @@ UNSIGNED = _named(
 )
 DELIVERED = _named("counter", "relay_delivered_total", "Recipients that the next hop took.", Counter())
 DEFERRED = _named("counter", "relay_deferred_total", "Attempts that are made again later.", Counter())
-BOUNCED = _named("counter", "relay_bounced_total", "Recipients given up.", Counter())
+BOUNCED = _named(
+    "counter",
+    "relay_bounced_total",
+    "Recipients given up, or never tried since they are suppressed.",
+    Counter(),
+)
 SIGNING_ERRORS = _named(
     "counter", "relay_signing_errors_total", "Messages answered 451 for want of a signature.", Counter()
 )

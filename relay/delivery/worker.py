@@ -279,7 +279,8 @@ class DeliveryWorker:
     def tried(self, tried: Tried) -> None:
         """Hand over the outcomes; the lane does not wait for them to be durable."""
         now = time.time_ns() // 1000
-        metrics.ATTEMPT_SECONDS.observe((now - tried.started) / 1_000_000)
+        if not tried.is_simulated:
+            metrics.ATTEMPT_SECONDS.observe((now - tried.started) / 1_000_000)
         settled = [
             self._outcome(tried, recipient, one, now)
             for recipient, one in zip(tried.part, tried.ended, strict=True)
