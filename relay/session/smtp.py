@@ -92,13 +92,6 @@ class SMTPSession(SMTPStream):
         self._helo, self._is_extended = argument, extended
         return True
 
-    @property
-    def _may_log_in(self) -> bool:
-        """Under TLS; without it only on the loopback interface, if the operator wants that."""
-        if self._tls_version is not None:
-            return True
-        return self._settings.allow_plaintext_auth and ipaddress.ip_address(self._peer_ip).is_loopback
-
     async def smtp_STARTTLS(self, argument: str) -> None:
         if argument:
             self._say(replies.NO_ARGUMENT)
