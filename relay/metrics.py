@@ -268,6 +268,12 @@ STORE_ERRORS = _named(
     "counter", "relay_store_errors_total", "Times the store did not answer, or not in time.", Counter()
 )
 AUTH_FAILURES = _named("counter", "relay_auth_failures_total", "Failed logins.", Counter())
+LOGINS_REFUSED = _named(
+    "counter",
+    "relay_logins_refused_total",
+    "Logins not looked at: too many failed ones from that network.",
+    Counter(),
+)
 WORKERS_DIED = _named(
     "counter", "relay_workers_died_total", "Worker processes that ended without being told to.", Counter()
 )

@@ -73,6 +73,14 @@ def _listen_address(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no network such as 10.0.0.0/8 or 2001:db8::/32: {error}") from None
+    return text
+
+
 def _smarthost(text: str) -> str:
     if text and parse_endpoint(text)[1] == 0:
         raise ValueError(f"{text!r}: port 0 cannot be connected to")
@@ -116,6 +124,7 @@ _BASE_URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/\-]*)?").f
 Listen = Annotated[
     tuple[Annotated[str, AfterValidator(_listen_address)], ...], NoDecode, BeforeValidator(_split)
 ]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
 HostName = Annotated[str, AfterValidator(_host_name)]
 
 
@@ -190,6 +199,18 @@ class SmtpSection(_Section):
     )
     idle_seconds: int = Field(300, ge=1, description="A client silent for so long is disconnected.")
     max_auth_failures: int = Field(5, ge=1, description="Failed logins after which we disconnect.")
+    max_auth_failures_per_address: int = Field(
+        30,
+        ge=1,
+        description="Failed logins from one IPv4 address or IPv6 /64, at one worker, after which others are"
+        " refused (421); who has logged in from there before still may.",
+    )
+    auth_failures_seconds: int = Field(900, ge=1, description="The time within which so many count.")
+    proxy_from: Networks = Field(
+        (),
+        description="Load balancers, as addresses or networks, whose connections begin with a PROXY header"
+        " (version 1 or 2): the client is whom it names. They must send one, nobody else may.",
+    )
     enhanced_status_codes: bool = Field(
         False, description="Put RFC 3463 codes into replies; SES does not, so the default does not."
     )

@@ -44,6 +44,7 @@ from relay.settings import RouteSection, Settings, parse_endpoint
 from relay.store.directory import Directory
 from relay.store.engine import Store
 from relay.store.secrets import Secrets
+from relay.submission.principal import parse_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,9 @@ def _session_settings(settings: Settings) -> SessionSettings:
         max_connections_per_address=smtp.max_connections_per_address,
         idle_seconds=smtp.idle_seconds,
         max_auth_failures=smtp.max_auth_failures,
+        max_auth_failures_per_address=smtp.max_auth_failures_per_address,
+        auth_failures_seconds=smtp.auth_failures_seconds,
+        proxies=tuple(parse_network(text) for text in smtp.proxy_from),
         allow_plaintext_auth=smtp.allow_plaintext_auth,
         enhanced_status_codes=smtp.enhanced_status_codes,
     )

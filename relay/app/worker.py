@@ -119,7 +119,7 @@ class _Worker:
             task.set_name(name)
             task.add_done_callback(self._ended)
             tasks.append(task)
-        await parts.listener.start(_of(sockets, "smtp"))
+        parts.listener.start(_of(sockets, "smtp"))
         await parts.http.start(_of(sockets, "http"))
         for task in parts.http.tasks:
             task.add_done_callback(self._ended)

@@ -12,12 +12,13 @@ from relay.control.authentication import Failure
 from relay.intake import Intake, Receipt
 from relay.maillog import Log
 from relay.session import replies
-from relay.session.limits import Connections, Failures
+from relay.session.limits import Connections, Logins, Sparing
+from relay.session.origin import Origin
 from relay.session.replies import Reply
 from relay.session.sasl import Login
 from relay.submission.answer import Answer, Reason, Refused
 from relay.submission.envelope import Envelope
-from relay.submission.principal import Principal
+from relay.submission.principal import Network, Principal
 from relay.submission.submission import Client
 
 # StoreUnavailable is raised by it when nobody can tell whether the login is right.
@@ -34,6 +35,9 @@ class SessionSettings:
     max_connections_per_address: int = 100
     idle_seconds: float = 300.0
     max_auth_failures: int = 5
+    max_auth_failures_per_address: int = 30
+    auth_failures_seconds: float = 900.0
+    proxies: tuple[Network, ...] = ()
     max_errors: int = 20
     allow_plaintext_auth: bool = False
     enhanced_status_codes: bool = False
@@ -53,24 +57,39 @@ class Handler:
         self.settings = settings
         self.connections = Connections(settings.max_connections, settings.max_connections_per_address)
         self.log = log
+        self.log_sparingly = Sparing(log)
         self._intake = intake
         self._authenticate = authenticate
         self._unavailable = unavailable
-        self._failures = Failures()
+        self._logins = Logins(settings.max_auth_failures_per_address, settings.auth_failures_seconds)
 
-    async def log_in(self, login: Login, source_ip: str, network: str) -> Principal | Reply:
+    async def log_in(self, login: Login, origin: Origin) -> Principal | Reply:
         """The principal, or the reply to a failed login, which comes later with each failure."""
+        is_over = self._logins.is_over(origin.network, time.monotonic())
+        if is_over and not self._logins.is_known(origin.network, login.username):
+            metrics.LOGINS_REFUSED.inc()
+            return replies.LOGINS_REFUSED
         try:
-            result = await self._authenticate(login.username, login.password, source_ip)
+            result = await self._authenticate(login.username, login.password, origin.ip)
         except self._unavailable as error:
-            self.log("unavailable", level="error", client=source_ip, error=str(error))
+            self.log_sparingly("unavailable", level="error", client=origin.ip, error=str(error))
             return replies.AUTH_UNAVAILABLE
         if isinstance(result, Principal) and not login.is_foreign:
+            self._logins.succeeded(origin.network, login.username)
             return result
-        why = result.value if isinstance(result, Failure) else "wants to act as another"
         metrics.AUTH_FAILURES.inc()
-        self.log("login failed", level="warning", client=source_ip, user=login.username, reason=why)
-        await asyncio.sleep(self._failures.note(network, login.username, time.monotonic()))
+        why = result.value if isinstance(result, Failure) else "wants to act as another"
+        self.log_sparingly("login failed", client=origin.ip, user=login.username, reason=why)
+        # Refused as the others of that network are, so that nobody learns who has logged in from there.
+        return replies.LOGINS_REFUSED if is_over else await self._late_refusal(login, origin)
+
+    async def _late_refusal(self, login: Login, origin: Origin) -> Reply:
+        now = time.monotonic()
+        delay = self._logins.failed(origin.network, login.username, now)
+        if self._logins.is_over(origin.network, now):
+            self.log_sparingly("logins refused", network=origin.network)
+        with self._logins.waiting(origin.network):
+            await asyncio.sleep(delay)
         return replies.BAD_CREDENTIALS
 
     def is_current(self, principal: Principal, source_ip: str) -> bool:

@@ -1,17 +1,29 @@
-"""Who may connect and guess how often: connections per address, delays for failed logins.
+"""Who may connect and guess how often: connections per address, limits and delays for failed logins.
 
-An IPv6 client counts by its /64.  A failed login is answered later and later; only the failing answers
-wait, so that a guesser cannot lock out an honest client.
+An IPv6 client counts by its /64.  A failed login is answered later and later, by its network and by its user;
+only failing answers wait.  A network that failed too often is refused before its password is looked at, but
+for users that have logged in from there: the honest client elsewhere, or beside the guesser, comes in.
+
+All of it counts within one worker process.  Of N workers a guesser gets N times as many tries; passwords are
+made with 240 bits of chance, so that what is bounded here is load and log, not the odds.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+import time
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from relay.maillog import Log
 
 _MOST_REMEMBERED = 20_000
-_FORGET_SECONDS = 900.0
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 8.0
+_MOST_WAITING = 10
+_LINES_AT_ONCE = 100
+_LINES_PER_SECOND = 2.0
 
 
 class Connections:
@@ -36,21 +48,84 @@ class Connections:
             del self._counts[network]
 
 
-class Failures:
-    """Failed logins by network and by user, forgotten after a quarter of an hour without another."""
+class LeakyCounts:
+    """A count for each key that grows by one and leaks steadily, for a bounded number of keys."""
 
-    def __init__(self) -> None:
-        self._seen: OrderedDict[str, tuple[int, float]] = OrderedDict()
+    def __init__(self, leak_per_second: float) -> None:
+        self._leak_per_second = leak_per_second
+        self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def note(self, network: str, username: str, now: float) -> float:
-        """Count a failure; gives the seconds that its answer should wait."""
-        worst = max(self._count(f"net {network}", now), self._count(f"user {username}", now))
-        return float(min(_FIRST_DELAY_SECONDS * 2 ** min(worst - 1, 10), _LONGEST_DELAY_SECONDS))
+    def count(self, key: str, now: float) -> float:
+        count, at = self._seen.get(key, (0.0, now))
+        return max(count - (now - at) * self._leak_per_second, 0.0)
 
-    def _count(self, key: str, now: float) -> int:
-        count, at = self._seen.pop(key, (0, now))
-        count = 1 if now - at > _FORGET_SECONDS else count + 1
+    def add(self, key: str, now: float) -> float:
+        """The count with one more."""
+        count = self.count(key, now) + 1
         self._seen[key] = (count, now)
+        self._seen.move_to_end(key)
         if len(self._seen) > _MOST_REMEMBERED:
             self._seen.popitem(last=False)
         return count
+
+
+class Logins:
+    """Which logins are looked at, and how long the answer to a failed one waits."""
+
+    def __init__(self, most_failures: int, within_seconds: float) -> None:
+        self._most_failures = most_failures
+        self._of_networks = LeakyCounts(most_failures / within_seconds)
+        self._of_users = LeakyCounts(most_failures / within_seconds)
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._waiting: Counter[str] = Counter()
+
+    def is_over(self, network: str, now: float) -> bool:
+        """Whether the network has failed so often that it may not guess now."""
+        would_be = self._of_networks.count(network, now) + 1
+        return would_be > self._most_failures or self._waiting[network] >= _MOST_WAITING
+
+    def is_known(self, network: str, username: str) -> bool:
+        """Whether that user has logged in from there before."""
+        return (network, username) in self._known
+
+    def succeeded(self, network: str, username: str) -> None:
+        self._known[network, username] = None
+        self._known.move_to_end((network, username))
+        if len(self._known) > _MOST_REMEMBERED:
+            self._known.popitem(last=False)
+
+    def failed(self, network: str, username: str, now: float) -> float:
+        """Count a failure; gives the seconds that its answer should wait."""
+        worst = max(self._of_networks.add(network, now), self._of_users.add(username, now))
+        return float(min(_FIRST_DELAY_SECONDS * 2 ** min(worst - 1, 10), _LONGEST_DELAY_SECONDS))
+
+    @contextmanager
+    def waiting(self, network: str) -> Iterator[None]:
+        """An answer to that network waits meanwhile."""
+        self._waiting[network] += 1
+        try:
+            yield
+        finally:
+            self._waiting[network] -= 1
+            if not self._waiting[network]:
+                del self._waiting[network]
+
+
+class Sparing:
+    """A log for lines that strangers cause: a hundred at once, then two a second; the rest is counted."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._written = LeakyCounts(_LINES_PER_SECOND)
+        self._left_out = 0
+
+    def __call__(self, event: str, *, level: str = "warning", **fields: Any) -> None:
+        now = time.monotonic()
+        if self._written.count("", now) + 1 > _LINES_AT_ONCE:
+            self._left_out += 1
+            return
+        self._written.add("", now)
+        if self._left_out:
+            fields["left_out"] = self._left_out
+        self._log(event, level=level, **fields)
+        self._left_out = 0

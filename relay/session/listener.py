@@ -1,4 +1,9 @@
-"""The listeners of one worker process: sockets in, sessions out, an orderly end."""
+"""The listeners of one worker process: sockets in, sessions out, an orderly end.
+
+Connections are accepted here and not by the loop's own server, for what lies between a connection and its
+session: whose it is (a load balancer's header comes before TLS), whether it may stay, and the certificate
+of the day.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,17 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from relay.session.handler import Handler
+from relay.session.origin import Arrival, Origin, origin_of
+from relay.session.proxy_protocol import ProxyError
 from relay.session.smtp import SMTPSession
-from relay.session.stream import SMTPStream
+from relay.session.stream import HANDSHAKE_SECONDS, SMTPStream
 
-_HANDSHAKE_SECONDS = 30.0
-_SETTLE_SECONDS = 0.05
+_MOST_AT_ONCE = 32
+_PAUSE_SECONDS = 1.0
+_ARRIVAL_GRACE_SECONDS = 2.0
 
 # aiosmtpd logs every command, logins included, on this logger.
 logging.getLogger("mail.log").setLevel(logging.WARNING)
@@ -25,42 +33,102 @@ class Listener:
     def __init__(self, handler: Handler, tls_context: ssl.SSLContext) -> None:
         self._handler = handler
         self._tls_context = tls_context
-        self._servers: list[asyncio.Server] = []
+        self._sockets: dict[socket.socket, bool] = {}
+        self._arriving: set[asyncio.Task[None]] = set()
         self._sessions: set[SMTPStream] = set()
 
-    async def start(self, sockets: Iterable[tuple[socket.socket, bool]]) -> None:
+    def start(self, sockets: Iterable[tuple[socket.socket, bool]]) -> None:
         """Serve on each socket; True beside it means that TLS begins at once."""
+        self._sockets = dict(sockets)
+        for sock in self._sockets:
+            self._accept_from(sock)
+
+    def use(self, tls_context: ssl.SSLContext) -> None:
+        """Serve connections that come from now on with another certificate."""
+        self._tls_context = tls_context
+
+    # ------------------------------------------------------------ connections
+
+    def _accept_from(self, sock: socket.socket) -> None:
+        if sock in self._sockets:
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
+
+    def _accept(self, sock: socket.socket) -> None:
+        for _ in range(_MOST_AT_ONCE):
+            try:
+                connection, address = sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no more files, or memory
+                self._pause(sock, error)
+                return
+            self._arrive(connection, str(address[0]), self._sockets[sock])
+
+    def _pause(self, sock: socket.socket, error: OSError) -> None:
+        self._handler.log("cannot accept connections", level="error", error=str(error))
         loop = asyncio.get_running_loop()
-        for sock, implicit_tls in sockets:
-            server = await loop.create_server(
-                self._session_factory(implicit_tls),
-                sock=sock,
-                ssl=self._tls_context if implicit_tls else None,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS if implicit_tls else None,
+        loop.remove_reader(sock)
+        loop.call_later(_PAUSE_SECONDS, self._accept_from, sock)
+
+    def _arrive(self, connection: socket.socket, peer: str, implicit_tls: bool) -> None:
+        if len(self._arriving) >= self._handler.settings.max_connections:
+            connection.close()
+            return
+        connection.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._receive(connection, peer, implicit_tls))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+
+    async def _receive(self, connection: socket.socket, peer: str, implicit_tls: bool) -> None:
+        """From a connection to a session, or to its end."""
+        try:
+            origin = await origin_of(connection, peer, self._handler.settings.proxies)
+        except ProxyError as error:
+            self._handler.log_sparingly("PROXY header refused", peer=peer, reason=str(error))
+            connection.close()
+        except OSError:  # it went away
+            connection.close()
+        else:
+            await self._begin(connection, origin, implicit_tls)
+
+    async def _begin(self, connection: socket.socket, origin: Origin, implicit_tls: bool) -> None:
+        is_admitted = self._handler.connections.admit(origin.network)
+        if not is_admitted:
+            self._handler.log_sparingly("too many connections", client=origin.ip)
+        context, arrival = self._tls_context, Arrival(origin, implicit_tls, is_admitted)
+        if implicit_tls and not is_admitted:  # what a handshake costs is what a flood would be after
+            self._handler.connections.leave(origin.network)
+            connection.close()
+            return
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: SMTPSession(self._handler, context, self._sessions, arrival),
+                connection,
+                ssl=context if implicit_tls else None,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if implicit_tls else None,
             )
-            self._servers.append(server)
+        except OSError as error:  # the handshake failed; the session was never told of a connection
+            self._handler.connections.leave(origin.network)
+            if isinstance(error, ssl.SSLError):
+                self._handler.log_sparingly("TLS failed", level="info", client=origin.ip, error=str(error))
 
-    def _session_factory(self, implicit_tls: bool) -> Callable[[], SMTPSession]:
-        def make() -> SMTPSession:
-            return SMTPSession(self._handler, self._tls_context, implicit_tls, self._sessions)
-
-        return make
+    # ------------------------------------------------------------ the end
 
     def stop_accepting(self) -> None:
-        for server in self._servers:
-            server.close()
+        for sock in self._sockets:
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+        self._sockets = {}
 
     async def drain(self, seconds: float) -> None:
         """Let transactions end; what still runs after ``seconds`` is cut off without an answer."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + seconds
-        # The kernel may have handed us a connection in the moment in which we stopped accepting.
-        await asyncio.sleep(_SETTLE_SECONDS)
         told: set[SMTPStream] = set()
+        self._tell(told)
+        await self._end_arrivals()
         while self._sessions and loop.time() < give_up_at:
-            for session in self._sessions - told:
-                session.drain()
-            told |= self._sessions
+            self._tell(told)
             running = [session.conversation() for session in self._sessions]
             await asyncio.wait(running, timeout=give_up_at - loop.time())
             await asyncio.sleep(0)  # connections are lost a moment after their conversation ended
@@ -68,3 +136,16 @@ class Listener:
             self._handler.log("sessions cut off", level="warning", count=len(self._sessions))
         for session in list(self._sessions):
             session.abort()
+
+    def _tell(self, told: set[SMTPStream]) -> None:
+        for session in self._sessions - told:
+            session.drain()
+        told |= self._sessions
+
+    async def _end_arrivals(self) -> None:
+        """Whoever has only just come may still become a session."""
+        if not self._arriving:
+            return
+        _, late = await asyncio.wait(self._arriving, timeout=_ARRIVAL_GRACE_SECONDS)
+        for task in late:
+            task.cancel()

@@ -7,7 +7,6 @@ transaction, whatever way it went.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import ssl
 import traceback
@@ -15,6 +14,7 @@ import traceback
 from relay.intake import Receipt
 from relay.session import replies
 from relay.session.handler import Handler
+from relay.session.origin import Arrival
 from relay.session.replies import Reply
 from relay.session.sasl import MECHANISMS, Cancelled, SASLError, exchange
 from relay.session.stream import LONGEST_AUTH_LINE, SMTPStream
@@ -43,10 +43,10 @@ class SMTPSession(SMTPStream):
         self,
         handler: Handler,
         tls_context: ssl.SSLContext,
-        implicit_tls: bool,
         sessions: set[SMTPStream],
+        arrival: Arrival,
     ) -> None:
-        super().__init__(handler, tls_context, implicit_tls, sessions)
+        super().__init__(handler, tls_context, sessions, arrival)
         self._failed_logins = 0
         self._forget_client()
 
@@ -109,7 +109,7 @@ class SMTPSession(SMTPStream):
         """Under TLS; without it only on the loopback interface, if the operator wants that."""
         if self._tls_version is not None:
             return True
-        return self._settings.allow_plaintext_auth and ipaddress.ip_address(self._peer_ip).is_loopback
+        return self._settings.allow_plaintext_auth and self._origin.is_local
 
     # ------------------------------------------------------------ AUTH
 
@@ -154,16 +154,15 @@ class SMTPSession(SMTPStream):
                     return replies.LINE_TOO_LONG
                 challenge = dialogue.send(line.rstrip(b"\r\n"))
         except StopIteration as stop:
-            return await self._handler.log_in(stop.value, self._peer_ip, self._network)
+            return await self._handler.log_in(stop.value, self._origin)
 
     def _failed_login(self, refusal: Reply) -> None:
-        if refusal is replies.BAD_CREDENTIALS:
-            self._failed_logins += 1
-            if self._failed_logins >= self._settings.max_auth_failures:
-                self._say(refusal)
-                self._say_last(replies.TOO_MANY_FAILURES)
-                return
         self._say(refusal)
+        self._failed_logins += refusal is replies.BAD_CREDENTIALS
+        if refusal is replies.LOGINS_REFUSED:
+            self._closing = True
+        elif self._failed_logins >= self._settings.max_auth_failures:
+            self._say_last(replies.TOO_MANY_FAILURES)
 
     # ------------------------------------------------------------ the envelope
 
@@ -190,7 +189,7 @@ class SMTPSession(SMTPStream):
             return replies.NEEDS_AUTH
         if self._mail is not None:
             return replies.NESTED_MAIL
-        if not self._handler.is_current(self._principal, self._peer_ip):
+        if not self._handler.is_current(self._principal, self._origin.ip):
             return replies.BAD_CREDENTIALS
         return self._handler.refusing()
 
@@ -231,7 +230,7 @@ class SMTPSession(SMTPStream):
     async def _take_message(self) -> Answer:
         assert self._principal is not None
         assert self._mail is not None
-        client = Client(self._peer_ip, self._helo, self._protocol, self._tls_version)
+        client = Client(self._origin.ip, self._helo, self._protocol, self._tls_version)
         envelope = Envelope(self._mail.mailbox, tuple(self._recipients), self._mail.is_8bit, self._mail.size)
         receipt = self._handler.receive(self._principal, client, envelope)
         self._data_began = (self.loop.time(), self._octets)

@@ -11,7 +11,6 @@ stream ends.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import secrets
 import ssl
@@ -24,14 +23,14 @@ from aiosmtpd.smtp import SMTP
 from relay import metrics
 from relay.session import replies
 from relay.session.handler import Handler
+from relay.session.origin import Arrival
 from relay.session.replies import Reply
-from relay.submission.principal import network_of
 
 _STREAM_BYTES = 64 * 1024
 # RFC 5321 section 4.5.3.1.4 has 512 and lets extensions add; RFC 4954 section 4 wants 12,288 for AUTH.
 _LONGEST_COMMAND = 2048
 LONGEST_AUTH_LINE = 12_288
-_HANDSHAKE_SECONDS = 30.0
+HANDSHAKE_SECONDS = 30.0
 _LEAST_BYTES_PER_SECOND = 1024
 _GRACE_SECONDS = 2.0
 # The rate of the data is looked at after so long, and then every so often.
@@ -50,8 +49,8 @@ class SMTPStream(SMTP):
         self,
         handler: Handler,
         tls_context: ssl.SSLContext,
-        implicit_tls: bool,
         sessions: set[SMTPStream],
+        arrival: Arrival,
     ) -> None:
         self._handler = handler
         self._settings = handler.settings
@@ -62,11 +61,11 @@ class SMTPStream(SMTP):
             loop=asyncio.get_running_loop(),
         )
         self._server_context = tls_context
-        self._implicit_tls = implicit_tls
+        self._implicit_tls = arrival.implicit_tls
         self._sessions = sessions
         self._out: list[bytes] = []
-        self._peer_ip, self._network = "", ""
-        self._is_admitted = False
+        self._origin = arrival.origin
+        self._is_admitted = arrival.is_admitted
         self._closing = False
         self._draining = False
         self._is_waiting = False
@@ -89,12 +88,6 @@ class SMTPStream(SMTP):
         """Called once; STARTTLS keeps the session and changes its transport."""
         asyncio.StreamReaderProtocol.connection_made(self, transport)
         self.transport = transport
-        peer = transport.get_extra_info("peername")
-        address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        self._peer_ip = str(mapped or address)
-        self._network = network_of(self._peer_ip)
-        self._is_admitted = self._handler.connections.admit(self._network)
         metrics.CONNECTIONS.inc()
         self._sessions.add(self)
         if self._implicit_tls:
@@ -110,7 +103,7 @@ class SMTPStream(SMTP):
         if self._handler_coroutine is not None:
             self._handler_coroutine.cancel()
         self.transport = None
-        self._handler.connections.leave(self._network)
+        self._handler.connections.leave(self._origin.network)
         metrics.CONNECTIONS.dec()
         self._sessions.discard(self)
 
@@ -238,7 +231,6 @@ class SMTPStream(SMTP):
 
     async def _converse(self) -> None:
         if not self._is_admitted:
-            self._handler.log("too many connections", level="warning", client=self._peer_ip)
             self._say(replies.TOO_MANY_CONNECTIONS)
             return
         name = "".join(secrets.choice(_SESSION_ALPHABET) for _ in range(29))
@@ -290,10 +282,10 @@ class SMTPStream(SMTP):
                 self,
                 self._server_context,
                 server_side=True,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
             )
         except OSError as error:  # ssl.SSLError is one
-            self._handler.log("TLS failed", client=self._peer_ip, error=str(error))
+            self._handler.log_sparingly("TLS failed", level="info", client=self._origin.ip, error=str(error))
             raise ConnectionAbortedError from error
         if transport is None:
             raise ConnectionAbortedError

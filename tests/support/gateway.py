@@ -60,6 +60,7 @@ class Gateway:
         self.port, self.tls_port, self.http_port = free_ports(3)
         self.process: subprocess.Popen[bytes] | None = None
         self.records: dict[str, str] = {}
+        self.preface = b""  # what a connection from this machine must begin with
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("RELAY_")},
             "RELAY_CONFIG": str(directory / "relay.toml"),
@@ -140,6 +141,7 @@ class Gateway:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
                     sock.settimeout(2)
+                    sock.sendall(self.preface)
                     if sock.recv(3) == b"220":
                         return
             except OSError:

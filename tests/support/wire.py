@@ -10,12 +10,21 @@ from tests.support.gateway import Gateway, Login
 
 
 class Wire:
-    """One connection to the gateway."""
+    """One connection to the gateway, from the address ``sender``, with ``preface`` before anything else."""
 
-    def __init__(self, gateway: Gateway, *, tls: bool = True, implicit: bool = False) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        tls: bool = True,
+        implicit: bool = False,
+        sender: str = "127.0.0.1",
+        preface: bytes = b"",
+    ) -> None:
         self._gateway = gateway
         port = gateway.tls_port if implicit else gateway.port
-        self.sock: socket.socket = socket.create_connection(("127.0.0.1", port), 20)
+        self.sock: socket.socket = socket.create_connection(("127.0.0.1", port), 20, (sender, 0))
+        self.sock.sendall(preface)
         if implicit:
             self._wrap()
         self._file = self.sock.makefile("rb")

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+
+from relay.session.limits import Connections, LeakyCounts, Logins, Sparing, network_of
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::7", "2001:db8::/64"),
+        ("2001:db8:0:0:ffff::1", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+    ],
+)
+def test_ipv6_counts_by_its_64(address, network):
+    assert network_of(address) == network
+
+
+def test_connections_are_limited_in_total_and_per_network():
+    connections = Connections(most=3, most_per_network=2)
+    assert [connections.admit("a") for _ in range(3)] == [True, True, False]
+    connections.leave("a")
+    assert connections.admit("b")
+    assert not connections.admit("c"), "in total"
+
+
+class TestLeakyCounts:
+    def test_count_leaks_and_never_falls_below_nothing(self):
+        counts = LeakyCounts(0.1)
+        counts.add("a", 0)
+        assert counts.add("a", 5) == pytest.approx(1.5)
+        assert counts.count("a", 10) == pytest.approx(1)
+        assert counts.count("a", 1000) == 0
+        assert counts.count("b", 1000) == 0
+
+    def test_keys_are_bounded_and_the_one_that_grows_stays(self):
+        counts = LeakyCounts(0.001)
+        for number in range(30_000):
+            counts.add(f"user {number}", 0)
+            counts.add("guesser", 0)
+        assert len(counts._seen) == 20_000
+        assert counts.count("guesser", 0) == 30_000
+
+
+class TestLogins:
+    def logins(self, most: int = 3, seconds: float = 900) -> Logins:
+        return Logins(most, seconds)
+
+    def test_failing_answers_come_later_each_time_up_to_a_bound(self):
+        logins = self.logins(most=30)
+        delays = [logins.failed("net", "user", 0) for _ in range(20)]
+        assert delays[:5] == [0.5, 1, 2, 4, 8]
+        assert set(delays[4:]) == {8}
+
+    def test_they_come_later_for_one_user_from_many_networks(self):
+        logins = self.logins()
+        assert [logins.failed(f"net {n}", "user", 0) for n in range(3)] == [0.5, 1, 2]
+
+    def test_network_is_over_after_so_many_and_no_other_is(self):
+        logins = self.logins(most=3)
+        for number in range(3):
+            assert not logins.is_over("net", number)
+            logins.failed("net", f"user {number}", number)
+        assert logins.is_over("net", 3)
+        assert not logins.is_over("elsewhere", 3)
+
+    def test_user_whom_all_the_world_guesses_is_held_against_no_network(self):
+        logins = self.logins(most=3)
+        for number in range(100):
+            logins.failed(f"net {number}", "user", 0)
+        assert not logins.is_over("home", 0)
+
+    def test_network_may_try_again_as_its_failures_are_forgotten(self):
+        logins = self.logins(most=3, seconds=900)
+        for _ in range(3):
+            logins.failed("net", "user", 0)
+        assert logins.is_over("net", 299)
+        assert not logins.is_over("net", 301), "one failure in 300 s"
+        logins.failed("net", "user", 301)
+        assert logins.is_over("net", 302)
+        assert logins.failed("net", "user", 301 + 900) == 0.5, "as if it had never been"
+
+    def test_user_that_logged_in_is_known_there_and_only_there(self):
+        logins = self.logins()
+        logins.succeeded("net", "user")
+        assert logins.is_known("net", "user")
+        assert not logins.is_known("elsewhere", "user")
+        assert not logins.is_known("net", "other")
+
+    def test_known_users_are_bounded_and_the_longest_unseen_goes(self):
+        logins = self.logins()
+        for number in range(20_000):
+            logins.succeeded("net", f"user {number}")
+        logins.succeeded("net", "user 0")
+        logins.succeeded("net", "one more")
+        assert logins.is_known("net", "user 0")
+        assert not logins.is_known("net", "user 1")
+
+    def test_network_for_which_many_answers_wait_is_over_until_they_are_given(self):
+        logins = self.logins(most=1000)
+        waits = [logins.waiting("net") for _ in range(10)]
+        for wait in waits:
+            assert not logins.is_over("net", 0)
+            wait.__enter__()
+        assert logins.is_over("net", 0)
+        waits[0].__exit__(None, None, None)
+        assert not logins.is_over("net", 0)
+        assert not logins.is_over("elsewhere", 0)
+
+
+def test_lines_that_strangers_cause_are_bounded_and_what_is_left_out_is_counted(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("relay.session.limits.time.monotonic", lambda: now)
+    written: list[tuple[str, dict[str, object]]] = []
+    sparing = Sparing(lambda event, *, level="info", **fields: written.append((event, fields)))
+    for _ in range(1000):
+        sparing("login failed", client="192.0.2.1")
+    assert len(written) == 100
+    assert all(fields == {"client": "192.0.2.1"} for _, fields in written)
+    now = 1.0
+    for _ in range(10):
+        sparing("login failed", client="192.0.2.1")
+    assert len(written) == 102
+    assert written[100][1]["left_out"] == 900
+    assert "left_out" not in written[101][1]
