@@ -11,7 +11,7 @@ from relay.app.control import ground_on, quota_defaults
 from relay.app.outside import Outside
 from relay.app.readiness import Readiness
 from relay.app.shelf import Shelf
-from relay.app.tls import server_context
+from relay.app.tls import Renewal, files, load_pair
 from relay.app.token import metrics_token
 from relay.authorization.decision import Rules
 from relay.console.confirmation import ConfirmationPages
@@ -58,6 +58,7 @@ class Parts:
     feedback: Dispatcher
     retention: Retention
     verification: Watch
+    renewal: Renewal
     listener: Listener
     readiness: Readiness
     http: HTTPListener
@@ -117,17 +118,27 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     handler = Handler(
         _session_settings(settings), intake, Authenticator(directory).authenticate, StoreUnavailable, log
     )
-    tls = server_context(settings)
-    listener = Listener(handler, tls)
+    pair = load_pair(*files(settings))
+    listener = Listener(handler, pair.context)
+    renewal = Renewal(files(settings), pair, log)
     retention = Retention(writer, settings.retention.days, settlement.finished)
     ground = ground_on(settings, store, secrets, "relay:verification")
     verification = Watch(ground, ground.dns(), log)
     readiness = Readiness(intake, writer)
     pages = ConfirmationPages(ground_on(settings, store, secrets, "http:confirm"), log)
     routes = (*Outside(store, readiness.why_not, metrics_token(settings)).routes(), *pages.routes())
-    http = HTTPListener(routes, tls, log)
     return Parts(
-        writer, directory, intake, delivery, feedback, retention, verification, listener, readiness, http
+        writer=writer,
+        directory=directory,
+        intake=intake,
+        delivery=delivery,
+        feedback=feedback,
+        retention=retention,
+        verification=verification,
+        renewal=renewal,
+        listener=listener,
+        readiness=readiness,
+        http=HTTPListener(routes, pair.context, log),
     )
 
 

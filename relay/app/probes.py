@@ -10,14 +10,14 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from cryptography import x509
 
+from relay.app import tls
 from relay.app.findings import Finding, Ok, Skipped, Wrong
 from relay.app.listen import Endpoint, ListenError, bind
 from relay.app.outside import ALIVE
-from relay.app.tls import server_context
 from relay.control import verification
 from relay.control.proof import Result
 from relay.queue.workers import now as store_now
@@ -30,7 +30,6 @@ from relay.store.identities import IdentityRow, KeyRow
 from relay.store.secrets import KeyFileError, Secrets, load_key_file
 
 Opened = Store | None
-_NEAR_EXPIRY = timedelta(days=14)
 _CLOCK_SECONDS = 30
 _DIAL_SECONDS = 10.0
 _MOST_IDENTITIES = 200
@@ -72,29 +71,22 @@ def on_disk(settings: Settings) -> list[Finding]:
 
 
 def _certificate(settings: Settings) -> Finding:
-    file = settings.path(settings.smtp.certificate)
+    certificate, key = tls.files(settings)
     try:
-        server_context(settings)
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    except (OSError, ssl.SSLError, ValueError) as error:
-        both = f"{file}, {settings.path(settings.smtp.private_key)}"
-        return Wrong("certificate", f"{both}: {error}", "[smtp] names them: one pair, in PEM")
-    return judge_certificate(certificate, settings.relay.hostname, datetime.now(UTC))
+        pair = tls.load_pair(certificate, key)
+    except (OSError, ValueError) as error:
+        return Wrong("certificate", f"{certificate}, {key}: {error}", "[smtp] names them: one pair, in PEM")
+    return judge_certificate(pair.certificate, settings.relay.hostname, datetime.now(UTC))
 
 
 def judge_certificate(certificate: x509.Certificate, hostname: str, now: datetime) -> Finding:
     """Whether clients will take it."""
-    since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    renew = "renew it, then: systemctl reload relay"
-    if now < since:
-        return Wrong("certificate", f"valid only from {since:%Y-%m-%d %H:%M} UTC", renew)
-    if now >= until:
-        return Wrong("certificate", f"expired at {until:%Y-%m-%d %H:%M} UTC", renew)
-    if until - now < _NEAR_EXPIRY:
-        return Wrong("certificate", f"expires at {until:%Y-%m-%d %H:%M} UTC", renew)
+    trouble = tls.trouble_with(certificate, now)
+    if trouble is not None:
+        return Wrong("certificate", trouble.text, tls.RENEW)
     if not _covers(certificate, hostname):
         return Wrong("certificate", f"not for {hostname}", "[relay] hostname is what clients connect to")
-    return Ok("certificate", f"for {hostname}, until {until:%Y-%m-%d}")
+    return Ok("certificate", f"for {hostname}, until {certificate.not_valid_after_utc:%Y-%m-%d}")
 
 
 def _covers(certificate: x509.Certificate, hostname: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from relay.app.listen import ListenError
 from relay.app.supervisor import StartError, Supervisor, take_instance_lock
-from relay.app.tls import server_context
+from relay.app.tls import files, load_pair
 from relay.app.token import metrics_token
 from relay.settings import Settings, SettingsError, load
 from relay.store import installation, schema
@@ -50,13 +50,11 @@ def _problems(settings: Settings, file: Path) -> list[str]:
     problems: list[str] = []
     problems += _delivery_problems(settings, file)
     problems += _http_problems(settings, file)
+    certificate, key = files(settings)
     try:
-        server_context(settings)
-    except (OSError, ssl.SSLError) as error:
-        problems.append(
-            f"{file}: [smtp] certificate, private_key: {settings.path(settings.smtp.certificate)},"
-            f" {settings.path(settings.smtp.private_key)}: {error}"
-        )
+        load_pair(certificate, key)
+    except (OSError, ValueError) as error:
+        problems.append(f"{file}: [smtp] certificate, private_key: {certificate}, {key}: {error}")
     return problems
 
 

@@ -112,6 +112,7 @@ class _Worker:
             "feedback": parts.feedback.run,
             "retention": parts.retention.run,
             "verification": parts.verification.run,
+            "certificate": parts.renewal.run,
         }
         tasks = []
         for name, run in background.items():

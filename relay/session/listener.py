@@ -1,8 +1,7 @@
 """The listeners of one worker process: sockets in, sessions out, an orderly end.
 
 Connections are accepted here and not by the loop's own server, for what lies between a connection and its
-session: whose it is (a load balancer's header comes before TLS), whether it may stay, and the certificate
-of the day.
+session: whose it is (a load balancer's header comes before TLS), and whether it may stay.
 """
 
 from __future__ import annotations
@@ -42,10 +41,6 @@ class Listener:
         self._sockets = dict(sockets)
         for sock in self._sockets:
             self._accept_from(sock)
-
-    def use(self, tls_context: ssl.SSLContext) -> None:
-        """Serve connections that come from now on with another certificate."""
-        self._tls_context = tls_context
 
     # ------------------------------------------------------------ connections
 
@@ -95,16 +90,16 @@ class Listener:
         is_admitted = self._handler.connections.admit(origin.network)
         if not is_admitted:
             self._handler.log_sparingly("too many connections", client=origin.ip)
-        context, arrival = self._tls_context, Arrival(origin, implicit_tls, is_admitted)
+        arrival = Arrival(origin, implicit_tls, is_admitted)
         if implicit_tls and not is_admitted:  # what a handshake costs is what a flood would be after
             self._handler.connections.leave(origin.network)
             connection.close()
             return
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: SMTPSession(self._handler, context, self._sessions, arrival),
+                lambda: SMTPSession(self._handler, self._tls_context, self._sessions, arrival),
                 connection,
-                ssl=context if implicit_tls else None,
+                ssl=self._tls_context if implicit_tls else None,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if implicit_tls else None,
             )
         except OSError as error:  # the handshake failed; the session was never told of a connection
