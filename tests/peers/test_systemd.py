@@ -1,29 +1,35 @@
 """The unit: what systemd says of it, and the README's installation followed as written.
 
 The installation runs in a mount namespace with a fresh layer over the system's directories; nothing of it is
-left.  systemd itself does not run there: the test starts the service as the unit says.
+left.  systemd itself does not run there: the test makes the unit's sandbox by the kernel's own means.
 """
 
 from __future__ import annotations
 
-import configparser
+import json
 import os
 import re
+import resource
 import signal
+import smtplib
 import socket
+import ssl
 import subprocess
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.gateway import free_ports
+from relay.app.recorder import Recorder
+from tests.support.gateway import free_ports, transact
 from tests.support.peers import absent, require
+from tests.support.sandbox import CREDENTIALS, HOLD, read_unit
 
 REPOSITORY = Path(__file__).parents[2]
 UNIT = REPOSITORY / "systemd" / "relay.service"
+CONFINED = f"/opt/relay/bin/python3 {HOLD}/sandbox.py confine"
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
@@ -54,12 +60,13 @@ def test_installation_has_five_commands():
     assert len(commands()) == 5
 
 
-# A layer over each directory that the commands write to; `sudo` is root already, and `systemctl` has no
-# systemd to talk to, so that it only enables.
+# A layer over each directory that the commands write to; `sudo` is root already, with the PATH that it sets,
+# and `systemctl` has no systemd to talk to, so that it only enables.
 PREPARE = """
 set -euo pipefail
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 mkdir -p "$LAYERS" && mount -t tmpfs none "$LAYERS"
-for directory in /etc /opt /var/lib; do
+for directory in /etc /opt /var/lib /run; do
     layer="$LAYERS/$(echo "$directory" | tr / _)"
     mkdir -p "$layer/upper" "$layer/work"
     mount -t overlay overlay -o "lowerdir=$directory,upperdir=$layer/upper,workdir=$layer/work" "$directory"
@@ -69,24 +76,35 @@ systemctl() { command systemctl --quiet --root=/ "${@/--now/}" 2>/dev/null || te
 WANTED=/etc/systemd/system/relay.service
 """
 
+# An owner that sends as owner.example; its credential is the last line before the service starts.
+SET_UP = """
+export RELAY_CONFIG=/var/lib/relay/relay.toml
+relay=/opt/relay/bin/relay
+$relay account create owner --id 111122223333 --production
+$relay identity create owner.example --account 111122223333 --verified
+$relay user create app --account 111122223333
+$relay credential create --account 111122223333 --user app
+test -z "$(find /var/lib/relay -not -user relay)"
+test "$(stat -c '%U %a' /etc/relay/relay.key)" = "root 600"
+unset RELAY_CONFIG
+"""
+
 
 class Service:
-    """The installed service in its namespace, started as the unit says, and its notify socket."""
+    """The installed service in its namespaces, started in the unit's sandbox, and its notify socket."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, recorder: Recorder) -> None:
         self.directory = directory
-        self.port, self.next_hop = free_ports(2)
+        self.port = free_ports(1)[0]
+        self._recorder = recorder
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(directory / "notify"))
-        self._notify.settimeout(60)
+        self._notify.settimeout(10)
         os.chmod(directory / "notify", 0o777)
-        unit = configparser.ConfigParser(strict=False, interpolation=None, delimiters=("=",))
-        unit.optionxform = str  # type: ignore[assignment,method-assign]
-        unit.read(UNIT)
-        self.unit = dict(unit["Service"])
+        self.unit = {key: values[-1] for key, values in read_unit(UNIT).items()}
         self._out = (directory / "out").open("wb")
         self.process = subprocess.Popen(
-            ["unshare", "--mount", "bash", "-c", self._script()],
+            ["unshare", "--mount", "--ipc", "--uts", "bash", "-c", self._script()],
             cwd=REPOSITORY,
             env={**os.environ, "LAYERS": str(directory / "layers"), "PYTHONPATH": ""},
             stdout=self._out,
@@ -96,31 +114,57 @@ class Service:
         )
 
     def _script(self) -> str:
-        command = self.unit["ExecStart"]
-        user, capability = self.unit["User"], self.unit["AmbientCapabilities"].removeprefix("CAP_").lower()
-        return (
-            PREPARE
-            + "\n".join(commands())
-            + textwrap.dedent(
-                f"""
-            export RELAY_CONFIG=/var/lib/relay/relay.toml
-            /opt/relay/bin/relay account create owner --id 111122223333
-            test -z "$(find /var/lib/relay -not -user {user})"
-            test "$(stat -c '%U %a' /etc/relay/relay.key)" = "root 600"
-            # LoadCredential=
-            install -d -m 755 "$LAYERS/credentials"
-            install -m 400 -o {user} /etc/relay/relay.key "$LAYERS/credentials/relay.key"
-            unset RELAY_CONFIG
-            cd /var/lib/relay
-            exec env -i PATH="$PATH" NOTIFY_SOCKET={self.directory}/notify WATCHDOG_USEC=2000000 \\
-                RELAY_STORE__KEY_FILE="$LAYERS/credentials/relay.key" \\
-                RELAY_SMTP__LISTEN=127.0.0.1:{self.port} RELAY_SMTP__LISTEN_TLS=127.0.0.1:587 \\
-                setpriv --reuid={user} --regid={user} --init-groups --no-new-privs \\
-                --inh-caps=-all,+{capability} --ambient-caps=-all,+{capability} \\
-                --bounding-set=-all,+{capability} {command}
-            """
-            )
+        key = self.unit["LoadCredential"].partition(":")[2]
+        name, _, value = self.unit["Environment"].partition("=")
+        environment = {
+            name: value.replace("%d", str(CREDENTIALS)),
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "NOTIFY_SOCKET": f"{HOLD}/notify",
+            "WATCHDOG_USEC": "2000000",
+            "RELAY_STORE__KEY_FILE": self.unit["Environment"]
+            .partition("=")[2]
+            .replace("%d", str(CREDENTIALS)),
+            "RELAY_SMTP__LISTEN": f"127.0.0.1:{self.port}",
+            "RELAY_SMTP__LISTEN_TLS": "127.0.0.1:587",
+            "RELAY_DELIVERY__SMARTHOST": self._recorder.address,
+            "RELAY_DELIVERY__SMARTHOST_TLS": "none",
+        }
+        variables = " ".join(f"{name}={value}" for name, value in environment.items())
+        sandbox = f"/opt/relay/bin/python3 {REPOSITORY}/tests/support/sandbox.py"
+        return "\n".join(
+            [
+                PREPARE,
+                *commands(),
+                SET_UP,
+                f"cp {REPOSITORY}/tests/support/sandbox_probe.py /run/",
+                f"{sandbox} prepare {UNIT} {self.directory}/notify {key}",
+                f"exec env -i {variables} {CONFINED} {self.unit['ExecStart']}",
+            ]
         )
+
+    def login(self) -> tuple[str, str]:
+        """User name and password, as they were printed."""
+        printed = dict(re.findall(r"^(smtp_\w+) +(\S+)$", self.output, re.MULTILINE))
+        return printed["smtp_username"], printed["smtp_password"]
+
+    def probed(self) -> dict[str, Any]:
+        """What a process in the same sandbox could do."""
+        namespaces = ["nsenter", f"--target={self.process.pid}", "--mount", "--ipc", "--uts"]
+        probe = [*CONFINED.split(), "/opt/relay/bin/python3", "/run/sandbox_probe.py"]
+        done = subprocess.run([*namespaces, *probe], capture_output=True, text=True, cwd="/")
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    def await_ready(self, seconds: float = 300) -> None:
+        """The commands have run and the service serves."""
+        give_up_at = time.monotonic() + seconds
+        while True:
+            try:
+                self.heard("READY=1")
+                return
+            except TimeoutError:
+                assert self.process.poll() is None, self.output
+                assert time.monotonic() < give_up_at, self.output
 
     def heard(self, word: str) -> str:
         """Wait until the service tells the manager so."""
@@ -148,10 +192,18 @@ mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/upper,workdir=$0/work" /e
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) -> Iterator[Service]:
+    """Installed as written, and serving."""
     if os.geteuid() != 0:
         absent("only root can make the namespace in which the service is installed")
-    for program in ("unshare", "setpriv", "systemd-sysusers", "systemd-tmpfiles"):
+    for program in (
+        "unshare",
+        "nsenter",
+        "setpriv",
+        "systemd-sysusers",
+        "systemd-tmpfiles",
+        "systemd-analyze",
+    ):
         require(program)
     directory = tmp_path_factory.mktemp("service")
     for parent in (directory, *directory.parents[:-2]):
@@ -160,29 +212,117 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     probe.mkdir()
     if subprocess.run(["unshare", "--mount", "sh", "-c", _PROBE, str(probe)], capture_output=True).returncode:
         pytest.skip("this kernel lets nobody put a layer over a directory")
-    one = Service(directory)
-    yield one
-    one.close()
+    one = Service(directory, recorder)
+    try:
+        one.await_ready()
+        yield one
+    finally:
+        one.close()
 
 
 @pytest.mark.timeout(400)
-def test_installed_service_runs_as_the_unit_says(service):
-    """Installed as written, started without privileges; it tells systemd, reloads and stops in order."""
-    give_up_at = time.monotonic() + 300
-    while True:
-        try:
-            service.heard("READY=1")
-            break
-        except TimeoutError:
-            assert service.process.poll() is None, service.output
-            assert time.monotonic() < give_up_at, service.output
-    with socket.create_connection(("127.0.0.1", service.port), 20) as sock:
-        assert sock.recv(100).startswith(b"220 relay.example.com ESMTP")
+def test_installed_service_takes_and_delivers_mail_in_its_sandbox(service, recorder):
     with socket.create_connection(("127.0.0.1", 587), 20):
         pass  # a port below 1024, by the one capability
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # the certificate is in the directory that only the service sees
+    with smtplib.SMTP("127.0.0.1", service.port, timeout=20) as client:
+        assert client.ehlo("client.example")[1].startswith(b"relay.example.com")
+        client.starttls(context=context)
+        client.login(*service.login())
+        text = "From: a@owner.example\r\nSubject: s\r\n\r\nHello.\r\n"
+        code, reply = transact(client, "a@owner.example", ["user@customer.example"], text)
+    assert code == 250, reply
+    assert b"d=owner.example" in recorder.wait_for("user@customer.example", 20).data
+
+
+# What each setting keeps the service from: what the attempt gives in its place.
+KILLED, READ_ONLY, NOT_PERMITTED = "SIGSYS", "Read-only file system", "Operation not permitted"
+BIND_ONLY = f"{1 << 10:016x}"  # CAP_NET_BIND_SERVICE
+DEVICES = ["full", "null", "random", "shm", "tty", "urandom", "zero"]
+SHOWN: dict[str, object] = {
+    "UMask": "600",
+    "StateDirectory": "written",
+    "LoadCredential": "Permission denied",
+    "CapabilityBoundingSet": [BIND_ONLY] * 4,
+    "NoNewPrivileges": "1",
+    "ProtectSystem": [],
+    "ProtectSystem /etc": READ_ONLY,
+    "ProtectSystem /usr": READ_ONLY,
+    "ProtectHome": "Permission denied",
+    "PrivateTmp": [],
+    "PrivateDevices": DEVICES,
+    "ProcSubset": ["self", "thread-self"],
+    "ProtectKernelTunables": True,
+    "ProtectControlGroups": True,
+    "ProtectKernelModules": KILLED,
+    "ProtectKernelLogs": KILLED,
+    "ProtectClock": KILLED,
+    "ProtectHostname": KILLED,
+    "RestrictAddressFamilies": "Address family not supported by protocol",
+    "RestrictAddressFamilies packet": "Address family not supported by protocol",
+    "RestrictNamespaces": NOT_PERMITTED,
+    "RestrictRealtime": KILLED,
+    "RestrictSUIDSGID": NOT_PERMITTED,
+    "LockPersonality": NOT_PERMITTED,
+    "MemoryDenyWriteExecute": NOT_PERMITTED,
+    "SystemCallFilter": KILLED,
+    "SystemCallFilter chown": KILLED,
+    "SystemCallFilter ptrace": KILLED,
+    "LimitCORE": [0, 0],
+    "LimitNOFILE": [65536, 65536],
+}
+ELSEWHERE = {"User", "PrivateIPC", "ProtectProc"}  # against what the test process itself sees
+# fmt: off
+MANAGER = {  # how it is started and stopped, and what other settings are set with
+    "Type", "NotifyAccess", "WatchdogSec", "ExecStart", "ExecReload", "Restart", "RestartSec",
+    "TimeoutStopSec", "KillMode", "Group", "StateDirectoryMode", "WorkingDirectory", "Environment",
+    "AmbientCapabilities",
+}
+# fmt: on
+NOT_HERE = {
+    "RemoveIPC": "systemd itself removes the objects, after the last process of the user",
+    "SystemCallArchitectures": "a program of another architecture is needed to be refused",
+}
+
+
+@pytest.fixture(scope="module")
+def probed(service: Service) -> dict[str, Any]:
+    return service.probed()
+
+
+@pytest.mark.parametrize("setting", SHOWN)
+def test_sandbox_keeps_the_service_from(probed, setting):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if setting == "LimitNOFILE" and hard < 65536 and probed[setting] == [hard, hard]:
+        pytest.skip(f"{setting}: this machine lets nobody raise its limit of {hard}")
+    assert probed[setting] == SHOWN[setting]
+
+
+def test_service_is_its_own_user_and_sees_no_other_users_processes(probed):
+    user, groups = probed["User"]
+    assert user != 0
+    assert 0 not in groups
+    assert probed["ProtectProc"] == [user]
+    assert probed["PrivateIPC"] != os.readlink("/proc/self/ns/ipc")
+
+
+@pytest.mark.parametrize("setting", NOT_HERE)
+def test_setting_that_cannot_be_shown_here(setting):
+    assert setting in read_unit(UNIT)
+    pytest.skip(f"{setting}: {NOT_HERE[setting]}")
+
+
+def test_every_setting_of_the_sandbox_is_shown_or_named():
+    shown = {name.split()[0] for name in SHOWN} | ELSEWHERE | set(NOT_HERE)
+    assert set(read_unit(UNIT)) == shown | MANAGER
+
+
+def test_service_tells_the_manager_that_it_lives_and_stops_in_order(service):
     status = Path(f"/proc/{service.process.pid}/status").read_text()
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
-    assert re.search(r"^CapEff:\s+0*400$", status, re.MULTILINE), "CAP_NET_BIND_SERVICE and nothing else"
+    assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
     assert not re.search(r"^Uid:\s+0\b", status, re.MULTILINE)
     service.heard("WATCHDOG=1")
     service.process.send_signal(signal.SIGTERM)
