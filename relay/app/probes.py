@@ -28,6 +28,7 @@ from relay.store import identities as rows
 from relay.store.engine import Store, StoreError, StoreUnavailable
 from relay.store.identities import IdentityRow, KeyRow
 from relay.store.secrets import KeyFileError, Secrets, load_key_file
+from relay.submission.principal import is_within, parse_network
 
 Opened = Store | None
 _CLOCK_SECONDS = 30
@@ -137,7 +138,7 @@ async def port(settings: Settings, endpoint: Endpoint) -> list[Finding]:
     """It can be listened on, or we do already."""
     subject = f"port {endpoint}"
     if await asyncio.to_thread(_is_open, endpoint):
-        said = await asyncio.to_thread(_said, endpoint)
+        said = await asyncio.to_thread(_said, settings, endpoint)
         if _is_ours(settings, endpoint, said):
             return [Ok(subject, "the gateway answers")]
         mend = f"stop it, or change [{endpoint.protocol}] listen"
@@ -156,10 +157,13 @@ async def port(settings: Settings, endpoint: Endpoint) -> list[Finding]:
     return [Ok(subject, "free")]
 
 
+def _own_address(endpoint: Endpoint) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)  # noqa: S104
+
+
 def _is_open(endpoint: Endpoint) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)  # noqa: S104
     try:
-        socket.create_connection((host, endpoint.port), 2).close()
+        socket.create_connection((_own_address(endpoint), endpoint.port), 2).close()
     except OSError:
         return False
     return True
@@ -171,15 +175,19 @@ def _is_ours(settings: Settings, endpoint: Endpoint, said: str) -> bool:
     return said.startswith(f"220 {settings.relay.hostname} ESMTP SimpleEmailService")
 
 
-def _said(endpoint: Endpoint) -> str:
+def _said(settings: Settings, endpoint: Endpoint) -> str:
     """What a server says first; one of HTTP is asked whether it lives."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)  # noqa: S104
+    host = _own_address(endpoint)
+    # Who connects to an address of its own machine comes from that address: maybe a named load balancer's.
+    is_smtp = endpoint.protocol == "smtp"
+    is_proxy = is_smtp and is_within(host, map(parse_network, settings.smtp.proxy_from))
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # it is only asked who it is
     try:
         with socket.create_connection((host, endpoint.port), 2) as sock:
             sock.settimeout(2)
+            sock.sendall(b"PROXY UNKNOWN\r\n" if is_proxy else b"")
             if not endpoint.implicit_tls:
                 return _first_words(sock, endpoint)
             with context.wrap_socket(sock) as wrapped:

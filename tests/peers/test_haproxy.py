@@ -142,3 +142,9 @@ def test_haproxys_checks_find_the_gateway_up_and_leave_no_complaint(gateway, hap
         time.sleep(0.05)
     assert "is DOWN" not in haproxy.log()
     assert "PROXY header refused" not in gateway.log()
+
+
+def test_check_knows_the_gateway_from_a_named_peers_address_too(gateway):
+    _, out, _ = gateway.invoke("check")
+    for port in (gateway.port, gateway.tls_port):
+        assert f"port 127.0.0.1:{port}: the gateway answers" in out, out

@@ -9,7 +9,8 @@ import pytest
 
 _MORE_PLACES = ("/usr/sbin", "/sbin", "/usr/lib/postfix/sbin", "/usr/local/sbin")
 # The Debian package, where it is not named as the program.
-_PACKAGES = {"smtp-sink": "postfix", "named": "bind9", "systemd-analyze": "systemd", "setpriv": "util-linux"}
+_PACKAGES = {"smtp-sink": "postfix", "named": "bind9", "systemd-analyze": "systemd"}
+_PACKAGES |= dict.fromkeys(("setpriv", "unshare", "nsenter", "prlimit"), "util-linux")
 
 
 def require(program: str) -> str:

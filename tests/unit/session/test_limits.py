@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from relay.session.limits import Connections, LeakyCounts, Logins, Sparing, network_of
+from relay.session.limits import Connections, LeakyCounts, Logins, Sparing
+from relay.submission.principal import network_of
 
 
 @pytest.mark.parametrize(
