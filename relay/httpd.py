@@ -33,6 +33,7 @@ _REQUEST_SECONDS = 60.0
 _IDLE_SECONDS = 15
 # When the above have done nothing: the client does not read, or does not close.
 _GRACE_SECONDS = 5.0
+_SETTLE_SECONDS = 0.5
 _MOST_HEAD_BYTES = 32 * 1024
 _MOST_CONNECTIONS = 500
 _SMALL_BODY_BYTES = 16 * 1024
@@ -303,6 +304,13 @@ class _Connection(HttpToolsProtocol):
         super().on_response_complete()
         is_pipelined = not self.cycle.response_complete
         self._within((_REQUEST_SECONDS if is_pipelined else _IDLE_SECONDS) + _GRACE_SECONDS)
+
+    def shutdown(self) -> None:
+        """Begin to end; a client that has only just come gets its answer, so that a reload refuses nobody."""
+        if self.cycle is None:
+            self.loop.call_later(_SETTLE_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
 
     def _within(self, seconds: float) -> None:
         """Cut the connection unless something else happens before."""

@@ -248,6 +248,17 @@ async def test_drain_answers_what_runs_and_takes_nothing_more(site):
     await asyncio.wait_for(draining, 5)
 
 
+async def test_client_that_has_only_just_come_is_still_answered(site):
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    await asyncio.sleep(0.1)  # taken by the listener
+    draining = asyncio.ensure_future(site.listener.drain(5))
+    await asyncio.sleep(0.3)
+    writer.write(get("/echo/x"))
+    assert status(await asyncio.wait_for(reader.read(), 5)) == 200
+    writer.close()
+    await asyncio.wait_for(draining, 5)
+
+
 async def test_drain_does_not_wait_longer_than_told(site):
     running = asyncio.ensure_future(talk(site, get("/slow")))
     while not site.seen:
