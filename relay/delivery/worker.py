@@ -24,7 +24,7 @@ from relay.delivery.transport import Connection, TimeLimits
 from relay.maillog import Log
 from relay.outcome import schedule
 from relay.outcome.classify import classify
-from relay.outcome.outcome import Attempt, Bounced, Deferred
+from relay.outcome.outcome import Attempt, Bounced, Deferred, Failure, Outcome
 from relay.outcome.schedule import RetryPolicy, decide
 from relay.outcome.simulator import answer_of, box_of
 from relay.queue.values import Consignment, QueuedMessage, QueuedRecipient, Settled, StoreUnavailable
@@ -201,9 +201,7 @@ class DeliveryWorker:
             line = self.lines[way] = Line(way, self._settings.reuse, self)
         if self._is_too_long(line):
             wait = _POSTPONE_MOVING_SECONDS if line.is_moving else _POSTPONE_SECONDS
-            task = asyncio.ensure_future(self._postpone(consignment, wait * (1 + self._jitter())))
-            self._postponing.add(task)
-            task.add_done_callback(self._postponing.discard)
+            self._postpone(consignment, wait * (1 + self._jitter()))
             return
         self.put_back(consignment)
         line.add(consignment)
@@ -213,7 +211,13 @@ class DeliveryWorker:
         free = _MOST_WAITING - self._waiting
         return self._settings.routes.only is None and len(line.waiting) > free // 2
 
-    async def _postpone(self, consignment: Consignment, seconds: float) -> None:
+    def _postpone(self, consignment: Consignment, seconds: float) -> None:
+        """Back to the store, due in ``seconds``."""
+        task = asyncio.ensure_future(self._put_off(consignment, seconds))
+        self._postponing.add(task)
+        task.add_done_callback(self._postponing.discard)
+
+    async def _put_off(self, consignment: Consignment, seconds: float) -> None:
         while True:
             try:
                 await self._queue.postpone([consignment], seconds)
@@ -290,36 +294,64 @@ class DeliveryWorker:
 
     def _outcome(self, tried: Tried, recipient: QueuedRecipient, ended: Ended, now: int) -> Settled:
         message = tried.consignment.message
-        history = schedule.Tried(
-            recipient.attempts + 1, message.received_at, message.expires_at, recipient.delay_reported
-        )
-        verdict = classify(ended.answer, ended.phase)
-        outcome = decide(verdict, history, now, self._settings.retry, self._jitter())
         duration = now - tried.started
         attempt = Attempt(tried.started, ended.phase, tried.host, tried.tls, ended.answer, duration)
+        outcome = self._decide(message, recipient, attempt)
         # The settlement needs no body, and may wait long for a store that is away.
         lease = tried.consignment.lease
         return Settled(replace(message, body=None), recipient, lease, attempt, outcome, tried.is_simulated)
 
-    def _submit(self, settled: list[Settled]) -> None:
-        future = self._queue.settle(settled)
-        future.add_done_callback(lambda done: self._submitted(settled, done))
+    def _decide(self, message: QueuedMessage, recipient: QueuedRecipient, attempt: Attempt) -> Outcome:
+        history = schedule.Tried(
+            recipient.attempts + 1, message.received_at, message.expires_at, recipient.delay_reported
+        )
+        verdict = classify(attempt.answer, attempt.phase)
+        ended_at = attempt.at + attempt.duration_us
+        return decide(verdict, history, ended_at, self._settings.retry, self._jitter())
 
-    def _submitted(self, settled: list[Settled], done: asyncio.Future[None]) -> None:
+    def _submit(self, settled: list[Settled], is_last: bool = False) -> None:
+        future = self._queue.settle(settled)
+        future.add_done_callback(lambda done: self._submitted(settled, is_last, done))
+
+    def _submitted(self, settled: list[Settled], is_last: bool, done: asyncio.Future[None]) -> None:
         error = None if done.cancelled() else done.exception()
         if isinstance(error, StoreUnavailable):
             # We hold the lease as long as we live, so nobody else tries these meanwhile.
-            asyncio.get_running_loop().call_later(_SETTLE_RETRY_SECONDS, self._submit, settled)
+            asyncio.get_running_loop().call_later(_SETTLE_RETRY_SECONDS, self._submit, settled, is_last)
             return
-        self._unsettled -= len(settled)
-        self._settled.set()
         if error is not None:
-            for one in settled:
-                lost = ses_message_id(one.message.id)
-                self.log("settlement failed", level="error", id=lost, error=repr(error))
+            self._unrecorded(settled, is_last, error)
             return
+        self._done_with(settled)
         for one in settled:
             self._report(one)
+
+    def _done_with(self, settled: list[Settled]) -> None:
+        self._unsettled -= len(settled)
+        self._settled.set()
+
+    def _unrecorded(self, settled: list[Settled], is_last: bool, error: BaseException) -> None:
+        """The store works and does not take this: a surprise, so it defers, and nothing stays with us.
+
+        What was delivered goes out again then; as a deferral it counts as an attempt, so that it ends.
+        """
+        if len(settled) > 1:  # one of them spoils it for the others
+            for one in settled:
+                self._submit([one])
+            return
+        [one] = settled
+        lost = ses_message_id(one.message.id)
+        self.log("settlement failed", level="error", id=lost, error=repr(error))
+        if not is_last:
+            self._submit([self._deferred(one)], is_last=True)
+        else:
+            self._done_with(settled)
+            consignment = Consignment(one.message, (one.recipient,), one.lease)
+            self._postpone(consignment, self._settings.retry.max_seconds)
+
+    def _deferred(self, one: Settled) -> Settled:
+        attempt = replace(one.attempt, answer=Failure("the outcome could not be recorded"))
+        return replace(one, attempt=attempt, outcome=self._decide(one.message, one.recipient, attempt))
 
     def _report(self, one: Settled) -> None:
         outcome, attempt = one.outcome, one.attempt

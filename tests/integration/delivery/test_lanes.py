@@ -408,8 +408,16 @@ async def test_settlement_that_breaks_is_told_and_stops_nobody():
         hop.offer()
         await until(lambda: hop.log.count("settlement failed") == 1)
         hop.offer()
-        await hop.settled(1)
-        assert hop.log.count("delivered") == 1
+        await hop.settled(2)
+        assert (hop.log.count("deferred"), hop.log.count("delivered")) == (1, 1)
+
+
+async def test_settlement_that_breaks_twice_gives_its_recipient_back():
+    queue = Queue(failures=[ValueError("broken"), ValueError("broken")])
+    async with ScriptedPeer().running() as peer, delivering(peer.port, queue) as hop:
+        hop.offer()
+        await until(lambda: len(queue.postponed) == 1)
+        assert queue.settled == []
 
 
 @pytest.mark.usefixtures("soon")
