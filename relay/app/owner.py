@@ -2,11 +2,14 @@
 
 What root makes there (SQLite's log, lock files) would be root's, and the service could not open it any
 more: so commands become the directory's owner once they have read the key file, which may be root's alone.
+Those that write files of root's as well (the key file, a backup) become the owner for a while.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -17,6 +20,25 @@ def become_owner(directory: Path) -> None:
         os.setgroups([])
         os.setgid(owner.st_gid)
         os.setuid(owner.st_uid)
+
+
+@contextmanager
+def acting_as_owner(directory: Path) -> Iterator[None]:
+    """Make files as the owner of the directory would, and be root again afterwards."""
+    owner = directory.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    groups, group = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
 
 
 def hand_over(directory: Path) -> None:

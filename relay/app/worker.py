@@ -18,14 +18,16 @@ from pathlib import Path
 import uvloop
 
 from relay import maillog, metrics
+from relay.app.key_watch import KeyWatch
 from relay.app.listen import Endpoint
 from relay.app.parts import Parts, build
 from relay.app.supervisor import GIVE_WAY, node_name
 from relay.maillog import Log
-from relay.queue import spool, workers
+from relay.queue import loaded_keys, spool, workers
 from relay.queue.values import Lease, StoreUnavailable
 from relay.queue.writer import alone
 from relay.settings import Settings
+from relay.store import installation
 from relay.store.engine import Store
 from relay.store.secrets import load_key_file
 
@@ -47,16 +49,20 @@ def worker_main(
     """The whole life of a worker process; its exit code."""
     log = maillog.open_log(settings.log.format, settings.log.level)
     store = Store(settings.store_url)
-    secrets = load_key_file(settings.path(settings.store.key_file))
+    key_file = settings.path(settings.store.key_file)
+    secrets = load_key_file(key_file)
     with store.write() as connection:
+        installation.require_key(connection, secrets)
         lease = workers.register(connection, node_name(settings))
+        loaded_keys.announce(connection, lease, secrets.key_ids, secrets.current)
         spool.sweep_orphans(connection)
         workers.reclaim(connection)
     try:
         parts = build(settings, store, secrets, lease, log)
         # A database server watches its own disk; ours then only holds the lock file.
         directory = store.directory or settings.directory
-        worker = _Worker(directory, settings.store.low_disk_bytes, parts, lease, log)
+        keys = KeyWatch(key_file, secrets, parts.writer, lease, log)
+        worker = _Worker(directory, settings.store.low_disk_bytes, parts, keys, lease, log)
         return uvloop.run(worker.run(sockets, life_fd, ready_fd))
     finally:
         store.dispose()
@@ -65,10 +71,13 @@ def worker_main(
 class _Worker:
     """The parts at work."""
 
-    def __init__(self, directory: Path, low_disk_bytes: int, parts: Parts, lease: Lease, log: Log) -> None:
+    def __init__(
+        self, directory: Path, low_disk_bytes: int, parts: Parts, keys: KeyWatch, lease: Lease, log: Log
+    ) -> None:
         self._directory = directory
         self._low_disk_bytes = low_disk_bytes
         self._parts = parts
+        self._keys = keys
         self._lease = lease
         self._log = log
         self._stop = asyncio.Event()
@@ -108,6 +117,7 @@ class _Worker:
             "heartbeat": self._beat,
             "reclaim": self._reclaim,
             "machine": self._watch_machine,
+            "keys": self._keys.run,
             "delivery": parts.delivery.run,
             "feedback": parts.feedback.run,
             "retention": parts.retention.run,

@@ -22,6 +22,7 @@ _COMMANDS = {
     "suppression": "Addresses that an account no longer sends to.",
     "policy": "Sending authorization policies: who may send as an identity.",
     "explain": "What would be decided about a message, and why.",
+    "key": "Keys that encrypt the secrets in the store: add, rotate, remove.",
     "queue": "Mail that waits to be delivered.",
     "audit": "Who changed what.",
     "message": "Single messages, accepted or refused.",

@@ -55,15 +55,22 @@ def on_store(function: Command) -> Command:
 
 @contextmanager
 def open_ground(config: Path | None) -> Iterator[Ground]:
-    """The store that the settings name; whatever keeps us from it, or a refusal, ends the command."""
+    """The store that the settings name, for one command."""
     from relay.app.ground import opened
+
+    with reporting(), opened(settings_path(config), actor()) as ground:
+        yield ground
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Whatever keeps us from the store, or a refusal, ends the command with its reason."""
     from relay.app.serve import UNUSABLE
     from relay.control.ground import ControlError
 
     os.umask(0o077)
     try:
-        with opened(settings_path(config), _actor()) as ground:
-            yield ground
+        yield
     except ControlError as error:
         fail(error.code, error.text)
     except UNUSABLE as error:
@@ -87,7 +94,7 @@ def reasons_or_account(ctx: click.Context, param: click.Parameter, value: str) -
     return None if value.lower() == "account" else reasons(ctx, param, value)
 
 
-def _actor() -> str:
+def actor() -> str:
     """Who acts, for the audit: the person behind sudo if there is one."""
     behind = os.environ.get("SUDO_USER")
     return f"cli:{behind} as {getpass.getuser()}" if behind else f"cli:{getpass.getuser()}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import Connection, and_, func, insert, not_, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, or_, select, text, update
 
 from relay.outcome.transitions import State
 from relay.queue.values import Lease
@@ -73,11 +73,16 @@ def beat(connection: Connection, lease: Lease) -> bool:
     return connection.execute(update(worker).where(held).values(heartbeat_at=now(connection))).rowcount == 1
 
 
+def is_alive(connection: Connection) -> ColumnElement[bool]:
+    """Of a worker's row: a process stands behind it."""
+    return and_(worker.c.running, worker.c.heartbeat_at > now(connection) - LEASE_SECONDS * 1_000_000)
+
+
 def reclaim(connection: Connection) -> int:
     """Put back into the queue what dead workers held; gives the number of recipients."""
     at = now(connection)
-    alive = and_(worker.c.running, worker.c.heartbeat_at > at - LEASE_SECONDS * 1_000_000)
-    living = set(connection.execute(select(worker.c.id, worker.c.epoch).where(alive)).all())
+    alive = select(worker.c.id, worker.c.epoch).where(is_alive(connection))
+    living = set(connection.execute(alive).all())
     reclaimed = 0
     for table in (recipient, outbox):
         is_leased = table.c.state == State.LEASED.value

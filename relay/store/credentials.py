@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from relay.store.changes import ControlWrite, credential_subject
+from relay.store.sealed import place
 from relay.store.tables import credential
 
 
@@ -42,7 +43,7 @@ _COLUMNS = (
 
 def secret_place(access_key_id: str) -> str:
     """Where a secret is sealed for."""
-    return f"credential/secret/{access_key_id}"
+    return place(credential.c.secret, access_key_id)
 
 
 def add(write: ControlWrite, row: CredentialRow, sealed_secret: bytes) -> None:

@@ -37,8 +37,9 @@ from relay.store.changes import (
     identity_subject,
     user_subject,
 )
-from relay.store.credentials import networks_of
+from relay.store.credentials import networks_of, secret_place
 from relay.store.engine import Store, StoreUnavailable
+from relay.store.identities import key_place
 from relay.store.secrets import Secrets
 from relay.store.suppression import parse_reasons
 from relay.store.tables import (
@@ -303,7 +304,7 @@ class Directory:
         row = connection.execute(query).first()
         if row is None:
             return None
-        secret = self._secrets.open(row.secret, f"credential/secret/{access_key_id}").decode()
+        secret = self._secrets.open(row.secret, secret_place(access_key_id)).decode()
         password = smtp_password(secret, self._region).encode()
         networks = networks_of(row.networks)
         return Credential(
@@ -354,7 +355,7 @@ class Directory:
         return tuple(self._signing_key(row.name, key) for key in connection.execute(query).all())
 
     def _signing_key(self, domain: str, key: Any) -> SigningKey:
-        pem = self._secrets.open(key.private_key, f"dkim_key/private_key/{key.id}")
+        pem = self._secrets.open(key.private_key, key_place(key.id))
         return SigningKey(domain, key.selector, key.algorithm, load_private_key(pem, trusted=True))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from relay.store.changes import ControlWrite, identity_subject
+from relay.store.sealed import place
 from relay.store.tables import dkim_key, identity, identity_policy
 
 _DKIM = "PutEmailIdentityDkimSigningAttributes"
@@ -126,7 +127,7 @@ def _record(write: ControlWrite, row: IdentityRow, action: str, **detail: Any) -
 
 def key_place(key_id: int) -> str:
     """Where a private key is sealed for."""
-    return f"dkim_key/private_key/{key_id}"
+    return place(dkim_key.c.private_key, key_id)
 
 
 def add_key(write: ControlWrite, of: IdentityRow, key: KeyRow, sealed: bytes, at: int) -> None:

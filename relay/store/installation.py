@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from relay.store.engine import Store, StoreError
 from relay.store.secrets import KeyFileError, Secrets
@@ -34,6 +34,27 @@ def verify(store: Store, region: str, secrets: Secrets) -> None:
     _check(found, region, secrets)
 
 
+def require_key(connection: Connection, secrets: Secrets) -> None:
+    """KeyFileError unless the key file is the store's, also while ``use_key`` is under way elsewhere."""
+    row = select(meta.c.value).where(meta.c.name == "key_check").with_for_update(read=True)
+    _open_check(connection.execute(row).scalar_one(), secrets)
+
+
+def use_key(connection: Connection, secrets: Secrets, key_id: str) -> None:
+    """From now on no process starts on this store whose key file lacks the key."""
+    row = meta.c.name == "key_check"
+    found = connection.execute(select(meta.c.value).where(row).with_for_update()).scalar_one()
+    _open_check(found, secrets)
+    sealed = secrets.seal(_CHECK.encode(), _CHECK_PLACE, key_id).hex()
+    connection.execute(update(meta).where(row).values(value=sealed))
+
+
+def key_in_use(connection: Connection) -> str:
+    """The key under which a process must be able to open the store."""
+    found = _read(connection)["key_check"]
+    return bytes.fromhex(found).partition(b"\0")[0].decode()
+
+
 def _read(connection: Connection) -> dict[str, str]:
     return dict(connection.execute(select(meta.c.name, meta.c.value)).all())
 
@@ -45,5 +66,9 @@ def _check(found: dict[str, str], region: str, secrets: Secrets) -> None:
             f"the store belongs to region {found['region']}, the settings say {region}:"
             f' set [relay] region = "{found["region"]}"'
         )
-    if secrets.open(bytes.fromhex(found["key_check"]), _CHECK_PLACE) != _CHECK.encode():
+    _open_check(found["key_check"], secrets)
+
+
+def _open_check(value: str, secrets: Secrets) -> None:
+    if secrets.open(bytes.fromhex(value), _CHECK_PLACE) != _CHECK.encode():
         raise KeyFileError("the key file is not this store's")

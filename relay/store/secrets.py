@@ -1,9 +1,10 @@
 """Secrets at rest: AES-GCM under a key file that lies outside the database.
 
 The key file is JSON: ``{"current": "1", "keys": {"1": "<base64 of 32 octets>"}}``; it may hold several
-keys, so that old rows stay readable while they are encrypted anew.  From each key HKDF (RFC 5869)
-derives one per purpose.  A sealed value is ``key id | 0 | nonce | ciphertext``, bound to its place
-(table, column, row) as associated data: a row copied elsewhere does not open.
+keys, so that old rows stay readable while they are encrypted anew (``relay.store.key_file`` changes it).
+From each key HKDF (RFC 5869) derives one per purpose.  A sealed value is ``key id | 0 | nonce |
+ciphertext``, bound to its place (table, column, row) as associated data: a row copied elsewhere does not
+open.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -37,35 +39,65 @@ class Secrets:
     def __repr__(self) -> str:
         return f"Secrets(keys={sorted(self._keys)}, current={self.current!r})"
 
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        return tuple(sorted(self._keys))
+
+    def learn(self, other: Secrets) -> None:
+        """Take over what a newer reading of the key file has; what was known stays known.
+
+        KeyFileError if a key differs under its name.
+        """
+        if any(self._keys.get(key_id, key) != key for key_id, key in other._keys.items()):
+            raise KeyFileError("the key file was replaced by another store's; put the right one back")
+        # Other threads read these meanwhile: each is replaced as a whole, the current key last.
+        self._keys = {**self._keys, **other._keys}
+        self._ciphers = {**self._ciphers, **other._ciphers}
+        self.current = other.current
+
     def derive(self, label: str, key_id: str | None = None) -> bytes:
         """32 octets for one purpose: store, verp, sns, page, cookie."""
         master = self._keys[key_id or self.current]
         return HKDF(SHA256(), _KEY_BYTES, salt=None, info=f"relay {label}".encode()).derive(master)
 
-    def seal(self, plain: bytes, place: str) -> bytes:
-        """Encrypt for one ``place``, written ``table/column/row``."""
+    def seal(self, plain: bytes, place: str, key_id: str | None = None) -> bytes:
+        """Encrypt for one ``place``, written ``table/column/row``, under the current key or another."""
+        key_id = key_id or self.current
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._ciphers[self.current].encrypt(nonce, plain, place.encode())
-        return self.current.encode() + b"\0" + nonce + sealed
+        sealed = self._ciphers[key_id].encrypt(nonce, plain, place.encode())
+        return mark(key_id) + nonce + sealed
 
     def open(self, sealed: bytes, place: str) -> bytes:
         """Decrypt what was sealed for ``place``; KeyFileError if no key of the file opens it."""
         key_id, _, rest = bytes(sealed).partition(b"\0")
         cipher = self._ciphers.get(key_id.decode("utf-8", "replace"))
         if cipher is None:
-            raise KeyFileError(f"the key file has no key {key_id.decode('ascii', 'replace')!r}")
+            raise KeyFileError(
+                f"the key file has no key {key_id.decode('ascii', 'replace')!r};"
+                " copy the file from the machine that has it"
+            )
         try:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], place.encode())
         except (InvalidTag, ValueError):
             raise KeyFileError(f"the key file does not open {place}: it is not this store's") from None
 
 
+def mark(key_id: str) -> bytes:
+    """What every value that is sealed under the key begins with."""
+    return key_id.encode() + b"\0"
+
+
+def new_key() -> str:
+    """A fresh key as the key file holds it."""
+    return base64.b64encode(os.urandom(_KEY_BYTES)).decode()
+
+
 def create_key_file(path: Path) -> None:
     """Write a new key file, mode 0600; FileExistsError if there is one."""
-    key = base64.b64encode(os.urandom(_KEY_BYTES)).decode()
+    content = {"current": "1", "keys": {"1": new_key()}, "history": {"1": {"added": time.time_ns() // 1000}}}
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "w") as file:
-        json.dump({"current": "1", "keys": {"1": key}}, file)
+        json.dump(content, file)
         file.write("\n")
 
 
