@@ -298,6 +298,11 @@ class DeliverySection(_Section):
     delay_notice_seconds: int = Field(
         14_400, ge=0, description="After so long the Return-Path is told of the delay; 0 is never."
     )
+    revoked: Literal["release", "hold", "bounce"] = Field(
+        "release",
+        description='Mail that waits when the owner takes the grant back: "release" lets it go, "hold" stops'
+        ' it (relay queue), "bounce" returns it.',
+    )
     routes: tuple[RouteSection, ...] = Field(
         (),
         description="Other ways for some mail, the first match wins (docs/delivery.md):"

@@ -16,6 +16,7 @@ from relay.app.token import metrics_token
 from relay.authorization.decision import Rules
 from relay.console.confirmation import ConfirmationPages
 from relay.control.authentication import Authenticator
+from relay.control.revocation import Revocations
 from relay.control.verification import Watch
 from relay.delivery.line import ReuseLimits
 from relay.delivery.policies import Policies
@@ -32,6 +33,7 @@ from relay.queue.ids import Ids
 from relay.queue.outbox import Outbox
 from relay.queue.refusals import Refusals
 from relay.queue.retention import Retention
+from relay.queue.revocation import Revoked
 from relay.queue.settlement import Settlement
 from relay.queue.simulation import Simulation
 from relay.queue.spool import Spool
@@ -58,6 +60,7 @@ class Parts:
     feedback: Dispatcher
     retention: Retention
     verification: Watch
+    revocations: Revocations | None
     renewal: Renewal
     listener: Listener
     readiness: Readiness
@@ -127,6 +130,11 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     readiness = Readiness(intake, writer)
     pages = ConfirmationPages(ground_on(settings, store, secrets, "http:confirm"), log)
     routes = (*Outside(store, readiness.why_not, metrics_token(settings)).routes(), *pages.routes())
+    revoked = settings.delivery.revoked
+    revocations = None
+    if revoked != "release":
+        around = (_rules(settings), store, writer, directory, lease, ids.next, log)
+        revocations = Revocations(Revoked(revoked), *around)
     return Parts(
         writer=writer,
         directory=directory,
@@ -135,6 +143,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
         feedback=feedback,
         retention=retention,
         verification=verification,
+        revocations=revocations,
         renewal=renewal,
         listener=listener,
         readiness=readiness,

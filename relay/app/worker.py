@@ -118,12 +118,14 @@ class _Worker:
             "reclaim": self._reclaim,
             "machine": self._watch_machine,
             "keys": self._keys.run,
-            "delivery": parts.delivery.run,
+            "delivery": self._deliver,
             "feedback": parts.feedback.run,
             "retention": parts.retention.run,
             "verification": parts.verification.run,
             "certificate": parts.renewal.run,
         }
+        if parts.revocations is not None:
+            background["revocations"] = parts.revocations.run
         tasks = []
         for name, run in background.items():
             task = asyncio.ensure_future(run())
@@ -165,6 +167,12 @@ class _Worker:
         await parts.writer.stop()
 
     # ------------------------------------------------------------ in the background
+
+    async def _deliver(self) -> None:
+        """Nothing that was taken back while nobody ran goes out first."""
+        if self._parts.revocations is not None:
+            await self._parts.revocations.catch_up()
+        await self._parts.delivery.run()
 
     async def _beat(self) -> None:
         """Say that we live.  While the store is away nobody else can take what we hold."""

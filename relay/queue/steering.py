@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
 
 from relay.outcome.transitions import State
-from relay.queue.event_rows import new_row
+from relay.queue.notices import End, report
 from relay.queue.retention import purge_bodies
-from relay.store.tables import message, outbox, recipient
+from relay.store.tables import message, recipient
 
 _BATCH = 500
 OPERATOR = "operator"
@@ -105,7 +105,8 @@ def steer(
     changed = _change(connection, order, rows)
     if order.verb is Verb.DROP and changed:
         if order.notify:
-            _notify(connection, order, changed, next_id)
+            end = End(order.at, "5.0.0", "removed from the queue by the operator")
+            report(connection, changed, end, next_id)
         purge_bodies(connection, list({row.message_id for row in changed}))
     last = (rows[-1].message_id, rows[-1].number) if len(rows) == _BATCH else None
     return Batch(len(changed), last)
@@ -156,32 +157,3 @@ def _values(order: Order) -> dict[str, Any]:
     else:
         values["due_at"] = order.at
     return values
-
-
-def _notify(
-    connection: Connection, order: Order, dropped: Sequence[Row[Any]], next_id: Callable[[], int]
-) -> None:
-    """A report for each message, about its recipients that were dropped."""
-    together: dict[int, list[Row[Any]]] = {}
-    for row in dropped:
-        together.setdefault(row.message_id, []).append(row)
-    for message_id, group in together.items():
-        notices = [_notice(row, order.at) for row in group]
-        new = new_row(next_id(), group[0].account_id, message_id, "bounce", notices, order.at)
-        connection.execute(insert(outbox), [new])
-
-
-def _notice(row: Row[Any], at: int) -> dict[str, Any]:
-    """As the settlement words it: no next hop has said anything."""
-    return {
-        "address": row.address,
-        "status": "5.0.0",
-        "expired": False,
-        "code": None,
-        "enhanced": None,
-        "text": "removed from the queue by the operator",
-        "host": "this relay",
-        "phase": "queue",
-        "at": at,
-        "attempts": row.attempts,
-    }

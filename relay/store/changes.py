@@ -42,6 +42,13 @@ def identity_subject(account_id: str, name: str) -> str:
     return f"identity:{account_id}:{name}"
 
 
+def identity_of(subject: str) -> tuple[str, str] | None:
+    """The account and the case-folded name, if the subject is an identity."""
+    kind, _, rest = subject.partition(":")
+    account_id, _, name = rest.partition(":")
+    return (account_id, name.lower()) if kind == "identity" else None
+
+
 def configuration_set_subject(account_id: str, name: str) -> str:
     return f"configuration-set:{account_id}:{name}"
 

@@ -461,7 +461,7 @@ recipient = Table(
     Column("worker_epoch", BigInteger, nullable=False),
     Column("last_reply", Text),
     Column("settled_at", Instant),
-    Column("held_because", String(16)),  # of state held: operator | revoked
+    Column("held_because", String(16)),  # of state held: operator | revoked | restored
     Index(
         "ix_recipient_due",
         "due_at",
