@@ -13,11 +13,12 @@ from relay.app.tls import files, load_pair
 from relay.app.token import metrics_token
 from relay.settings import Settings, SettingsError, load
 from relay.store import installation, schema
+from relay.store.backup import BackupError
 from relay.store.engine import Store, StoreError, StoreUnavailable
 from relay.store.secrets import KeyFileError, Secrets, load_key_file
 
 # What keeps us from a store or from starting; each says what to do.
-UNUSABLE = (SettingsError, StartError, StoreError, StoreUnavailable, KeyFileError, ListenError)
+UNUSABLE = (SettingsError, StartError, StoreError, StoreUnavailable, KeyFileError, BackupError, ListenError)
 
 
 def serve(file: Path) -> str | None:

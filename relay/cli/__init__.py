@@ -13,6 +13,8 @@ _COMMANDS = {
     "serve": "Run the gateway.",
     "check": "What is wrong here, and how to mend it.",
     "migrate": "Bring the store's schema up to date.",
+    "backup": "Write store and settings to a file, while the gateway runs.",
+    "restore": "Put a backup into an empty store.",
     "demo": "Run the gateway on sample mail: granted, refused, bounced.",
     "account": "Accounts: who carries quota and usage.",
     "user": "IAM users and their own policies.",

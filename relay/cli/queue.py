@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from relay.control.queue import Group, Selection, Waiting
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_SELECTORS = ("message", "destination", "account_id", "identity_arn")
 
 
 @click.group(name="queue")
@@ -120,8 +119,7 @@ def _steering(function: _Command) -> _Command:
 def _selected(everything: bool, selectors: dict[str, Any]) -> Selection:
     from relay.control import queue
 
-    named = [name for name in _SELECTORS if selectors[name] is not None]
-    if everything == bool(named):
+    if everything == any(value is not None for value in selectors.values()):
         raise click.UsageError("Name --message, --destination, --account, --identity, or --all.")
     return queue.selection(**selectors)
 
@@ -158,6 +156,12 @@ def hold(ground: Ground, as_json: bool, everything: bool, **selectors: Any) -> N
 
 @command.command(name="release")
 @_steering
+@click.option(
+    "--because",
+    "held_because",
+    type=click.Choice(["operator", "revoked", "restored"]),
+    help="Only what is held for this reason.",
+)
 def release(ground: Ground, as_json: bool, everything: bool, **selectors: Any) -> None:
     """Let held mail go on, now."""
     _steer(ground, "release", _selected(everything, selectors), as_json)

@@ -28,12 +28,14 @@ def selection(
     destination: str | None = None,
     account_id: str | None = None,
     identity_arn: str | None = None,
+    held_because: str | None = None,
 ) -> Selection:
     """What the operator named; ControlError if a message id is none."""
     message_id = parse_ses_message_id(message) if message is not None else None
     if message is not None and message_id is None:
         raise ControlError("invalid_id", f"{message!r} is no message's id; `relay queue list` has them")
-    return Selection(message_id, destination.lower() if destination else None, account_id, identity_arn)
+    domain = destination.lower() if destination else None
+    return Selection(message_id, domain, account_id, identity_arn, held_because)
 
 
 def waiting(ground: Ground, of: Selection, state: str | None, limit: int) -> list[views.Waiting]:

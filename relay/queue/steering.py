@@ -53,12 +53,16 @@ _TO = {
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Recipients in the queue; what is None does not narrow down.  ``destination`` is a domain."""
+    """Recipients in the queue; what is None does not narrow down.  ``destination`` is a domain.
+
+    ``held_because`` is the reason for which mail is held.
+    """
 
     message_id: int | None = None
     destination: str | None = None
     account_id: str | None = None
     identity_arn: str | None = None
+    held_because: str | None = None
 
     @property
     def conditions(self) -> list[ColumnElement[bool]]:
@@ -72,6 +76,8 @@ class Selection:
         if self.identity_arn is not None:
             of_identity = select(message.c.id).where(message.c.identity_arn == self.identity_arn)
             found.append(recipient.c.message_id.in_(of_identity))
+        if self.held_because is not None:
+            found.append(recipient.c.held_because == self.held_because)
         return found
 
 

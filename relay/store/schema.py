@@ -24,22 +24,32 @@ def migrate(store: Store) -> tuple[str | None, str]:
 
     Nodes that migrate one store at once take turns: the second finds it done.
     """
+    with store.write() as connection:
+        lock(connection)
+        before = revision(connection)
+        if before is not None and before > REVISION:
+            raise StoreError(_newer(before))
+        upgrade(connection, "head")
+    return before, REVISION
+
+
+def lock(connection: Connection) -> None:
+    """Nobody else changes the schema until the transaction ends, and it may take its time."""
+    if connection.dialect.name != "sqlite":  # SQLite has one writer anyway, and no limit
+        connection.execute(text("SET LOCAL statement_timeout = 0"))  # an index on a large table is slow
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+
+
+def upgrade(connection: Connection, to: str) -> None:
+    """Bring the schema to a revision, or to the newest ("head"), within the caller's transaction."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     # A percent sign in a path is no interpolation.
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    with store.write() as connection:
-        if not store.is_sqlite:  # SQLite has one writer anyway, and no limit
-            connection.execute(text("SET LOCAL statement_timeout = 0"))  # an index on a large table is slow
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        before = revision(connection)
-        if before is not None and before > REVISION:
-            raise StoreError(_newer(before))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return before, REVISION
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)
 
 
 def revision(connection: Connection) -> str | None:
