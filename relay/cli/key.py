@@ -24,10 +24,10 @@ def command() -> None:
 
     \b
     To change the key while the gateway runs:
-      relay key add         a new key in the key file; copy the file to every node
+      relay key add             a new key in the key file; copy the file to every node
       systemctl restart relay   on every node whose key file systemd hands over
-      relay key rotate      use it, and encrypt every secret in the store anew
-      relay key remove ID   some days later: forget the old one
+      relay key rotate          use it, and encrypt every secret in the store anew
+      relay key remove ID       some days later: forget the old one
 
     A worker that reads the key file itself notices a new key within seconds: there `rotate` alone is
     enough. It refuses while a running worker does not have the key, and says which.
@@ -41,7 +41,7 @@ def _on_keys(function: _Command) -> _Command:
 @command.command(name="list")
 @_on_keys
 def list_(config: Path | None, as_json: bool) -> None:
-    """List the keys, never their octets, and how much is encrypted under each."""
+    """List the keys with what needs them; never their octets."""
     from relay.app import keys
 
     with reporting():
@@ -79,7 +79,10 @@ def add(config: Path | None, as_json: bool) -> None:
 @command.command(name="rotate")
 @_on_keys
 def rotate(config: Path | None, as_json: bool) -> None:
-    """Use the newest key, or make one, and encrypt every secret anew; killed, it is run again."""
+    """Encrypt every secret anew, under a new key.
+
+    It uses the newest key of the file, and makes one if none waits to be used. Killed, it is run again.
+    """
     from relay.app import keys
 
     with reporting():
@@ -98,7 +101,10 @@ def rotate(config: Path | None, as_json: bool) -> None:
 @click.option("--now", "at_once", is_flag=True, help="Though late bounces are then not recognised as ours.")
 @_on_keys
 def remove(config: Path | None, as_json: bool, key_id: str, at_once: bool) -> None:
-    """Forget a key that nothing is encrypted under; backups from before need your copy of it."""
+    """Forget a key that nothing needs any more.
+
+    Backups from before need your copy of it.
+    """
     from relay.app import keys
 
     with reporting():

@@ -204,6 +204,24 @@ def test_backup_after_a_rotation_names_the_keys_that_it_needs(site, tmp_path):
     assert second.run("restore", str(new))["made_files"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand a directory to another user")
+def test_roots_backup_is_roots_and_the_restored_store_the_services(site, tmp_path):
+    first, _ = site.lender("sqlite")
+    for parent in (tmp_path, *list(tmp_path.parents)[:-2]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    second = site.after(first, "sqlite")
+    for gateway in (first, second):
+        for file in (gateway.directory, *gateway.directory.iterdir()):
+            os.chown(file, 65534, 65534)
+    backups = tmp_path / "backups"
+    backups.mkdir(mode=0o700)
+    first.run("backup", str(backups / "relay.zip"))
+    assert (backups / "relay.zip").stat().st_uid == 0
+    second.run("restore", str(backups / "relay.zip"))
+    assert {file.stat().st_uid for file in second.directory.iterdir()} == {65534}
+    assert os.geteuid() == 0
+
+
 # ---------------------------------------------------------------- what is refused
 
 
