@@ -6,7 +6,7 @@ from sqlalchemy import Connection, update
 
 from relay.outcome.transitions import State
 from relay.queue import loaded_keys, revocation
-from relay.store.tables import outbox, recipient
+from relay.store.tables import notification, outbox, recipient
 
 RESTORED = "restored"
 
@@ -20,8 +20,9 @@ def take_over(connection: Connection, hold: bool) -> int:
     waits = recipient.c.state.in_([State.QUEUED.value, State.LEASED.value])
     values = {"state": State.HELD.value, "held_because": RESTORED} if hold else {"state": State.QUEUED.value}
     waiting = connection.execute(update(recipient).where(waits).values(values)).rowcount
-    is_leased = outbox.c.state == State.LEASED.value
-    connection.execute(update(outbox).where(is_leased).values(state=State.QUEUED.value))
+    for table in (outbox, notification):
+        is_leased = table.c.state == State.LEASED.value
+        connection.execute(update(table).where(is_leased).values(state=State.QUEUED.value))
     loaded_keys.forget(connection)
     revocation.let_go(connection)
     return waiting

@@ -13,9 +13,14 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, func, not_, or_, select, update
 
 from relay.store.secrets import Secrets, mark
-from relay.store.tables import credential, dkim_key
+from relay.store.tables import credential, dkim_key, sns_key, subscription
 
-SEALED: tuple[Column[Any], ...] = (credential.c.secret, dkim_key.c.private_key)
+SEALED: tuple[Column[Any], ...] = (
+    credential.c.secret,
+    dkim_key.c.private_key,
+    subscription.c.secret,
+    sns_key.c.private_key,
+)
 _BATCH = 200
 
 

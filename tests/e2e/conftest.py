@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,3 +43,12 @@ def domain(gateway: Gateway) -> str:
 def app(gateway: Gateway) -> Login:
     """The delegate's user ``app``."""
     return gateway.login("app")
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """One that other users can reach what is theirs in; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory(prefix="relay-open-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory

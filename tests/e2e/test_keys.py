@@ -279,14 +279,12 @@ def test_value_sealed_under_an_old_key_meanwhile_is_found_by_the_next_rotation(g
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand a directory to another user")
-def test_roots_command_keeps_owners(tmp_path):
+def test_roots_command_keeps_owners(open_directory):
     """The key file is root's, the store the service's; neither changes hands."""
     recorder = Recorder(refused=frozenset())
-    state, secret = tmp_path / "state", tmp_path / "secret"
+    state, secret = open_directory / "state", open_directory / "secret"
     for directory in (state, secret):
         directory.mkdir(mode=0o755)
-    for parent in (tmp_path, *list(tmp_path.parents)[:-2]):
-        parent.chmod(parent.stat().st_mode | 0o011)
     os.chown(state, 65534, 65534)
     gateway = Gateway(state, recorder)
     made = ("init", str(state), "--key-file", str(secret / "relay.key"))
