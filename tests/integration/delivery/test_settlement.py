@@ -60,7 +60,7 @@ class Bench:
         with store.write() as connection:
             self.lease = workers.register(connection, "here")
         ids = itertools.count(7_000_000)
-        self.spool = Spool(store, self.writer)
+        self.spool = Spool(store, self.writer, lambda: next(ids))
         claims = Claims(store, self.writer, self.lease)
         settlement = Settlement(self.writer, lambda: next(ids))
         queue = SimpleNamespace(
@@ -120,6 +120,9 @@ async def test_outcome_that_is_not_taken_becomes_a_deferral(bench):
     with bench.store.read() as connection:
         [tried] = connection.execute(select(attempt.c.outcome, attempt.c.reply)).all()
     assert tuple(tried) == ("deferred", "the outcome could not be recorded")
+    async with asyncio.timeout(SECONDS):
+        while len(bench.logged) < 2:  # what is durable is told a moment later
+            await asyncio.sleep(0.02)
     assert [event for event, _ in bench.logged] == ["settlement failed", "deferred"]
 
 
