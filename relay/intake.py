@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from relay import metrics
-from relay.authorization.decision import Account, Allowed, Denied, Rules, decide
+from relay.authorization.decision import Account, Allowed, Denied, Grant, Ground, Rules, concerned, decide
 from relay.authorization.identities import Identity
 from relay.authorization.send import Send, send_of, to_record
 from relay.maillog import Log
@@ -29,6 +29,7 @@ from relay.quotas.exhausted import Exhausted
 from relay.quotas.window import Quota
 from relay.signing.dkim import SigningError, SigningKey, SimpleBodyHash, sign
 from relay.signing.rewrite import Rewritten, TraceFacts, is_loop, rewrite
+from relay.store import ledger
 from relay.store.directory import Basis, Directory
 from relay.submission.answer import Accepted, Answer, Reason, Refused
 from relay.submission.envelope import Envelope
@@ -139,7 +140,7 @@ class Intake:
             await self.directory.poll()
             if self.directory.change > basis.change:
                 return None
-            return await self._refuse(submission, send, decision)
+            return await self._refuse(submission, send, ground, decision)
         charge = _charge(send, ground.account, self.settings.rules)
         exceeded = self._exhausted.check(charge, _monotonic())
         if exceeded is not None:
@@ -238,6 +239,7 @@ class Intake:
             spilled=body.parts is None,
             charge=charge,
             suppressed_reasons=decision.suppressed_reasons,
+            entries=_accepted_entries(send, decision, message),
         )
 
     def _accepted(self, new: NewMessage, committed: Committed, send: Send, decision: Allowed) -> None:
@@ -293,7 +295,7 @@ class Intake:
         )
         return refused
 
-    async def _refuse(self, submission: Submission, send: Send, denied: Denied) -> Refused:
+    async def _refuse(self, submission: Submission, send: Send, ground: Ground, denied: Denied) -> Refused:
         """Keep what is needed to judge it again, under a reference that the client is told."""
         refused = Refused(denied.reason, denied.text, denied.explanation, reference(submission.id))
         kept = Refusal(
@@ -305,6 +307,7 @@ class Intake:
             reason=denied.reason.value,
             reply=f"{denied.text}\n{denied.explanation or ''}".rstrip(),
             record=orjson.dumps({"send": to_record(send)}).decode(),
+            entries=_refused_entries(send, concerned(send, ground), refused, submission.received_at),
         )
         if not await self._refusals.keep(kept):
             refused = replace(refused, reference=None)
@@ -533,20 +536,60 @@ def _record(submission: Submission, send: Send, decision: Allowed, rewritten: Re
             "tls": submission.client.tls_version,
         },
         "identity": decision.identity.arn,
-        "grants": [
-            {
-                "role": grant.claim.role,
-                "address": str(grant.claim.address),
-                "identity": grant.identity.arn,
-                "policy": grant.verdict.policy if grant.verdict else None,
-                "statement": grant.verdict.statement if grant.verdict else None,
-                "sid": grant.verdict.sid if grant.verdict else None,
-            }
-            for grant in decision.grants
-        ],
+        "grants": [{**_granted(grant), "identity": grant.identity.arn} for grant in decision.grants],
         "signed_by": decision.signer.name if decision.signer else None,
         "unsigned_because": decision.unsigned_because,
         "added": [field.raw.decode("latin-1") for field in rewritten.added],
         "removed": [field.raw.decode("latin-1") for field in rewritten.removed],
     }
     return orjson.dumps(record).decode()
+
+
+def _granted(grant: Grant) -> dict[str, Any]:
+    """What was used as what, and which statement of the owner's let it."""
+    return {
+        "role": grant.claim.role,
+        "address": str(grant.claim.address),
+        "policy": grant.verdict.policy if grant.verdict else None,
+        "statement": grant.verdict.statement if grant.verdict else None,
+        "sid": grant.verdict.sid if grant.verdict else None,
+    }
+
+
+# ---------------------------------------------------------------- what owners are told for good
+
+
+def _accepted_entries(send: Send, decision: Allowed, message: QueuedMessage) -> tuple[ledger.Entry, ...]:
+    """For each identity in whose name it is sent.  Recipients are the sender's affair: their number only."""
+    granted: dict[str, list[dict[str, Any]]] = {}
+    for grant in decision.grants:
+        granted.setdefault(grant.identity.arn, []).append(_granted(grant))
+    told = {
+        **_sender(send),
+        "message_id": ses_message_id(message.id),
+        "size_bytes": message.size_bytes,
+    }
+    return tuple(
+        ledger.entry(arn, message.received_at, ledger.ACCEPTED, {**told, "grants": grants})
+        for arn, grants in granted.items()
+    )
+
+
+def _refused_entries(send: Send, arns: Iterable[str], refused: Refused, at: int) -> tuple[ledger.Entry, ...]:
+    told = {
+        **_sender(send),
+        "reference": refused.reference,
+        "reason": refused.reason.value,
+        "reply": refused.explanation or refused.text,
+    }
+    return tuple(ledger.entry(arn, at, ledger.REFUSED, told) for arn in arns)
+
+
+def _sender(send: Send) -> dict[str, Any]:
+    return {
+        "account": send.principal.account_id,
+        "user": send.principal.arn,
+        "from": str(send.from_.mailbox),
+        "return_path": str(send.feedback_address),
+        "recipients": len(send.recipients),
+    }

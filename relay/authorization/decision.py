@@ -173,6 +173,22 @@ def named_owners(send: Send) -> frozenset[str]:
     return frozenset(arn.account_id for arn in arns if arn)
 
 
+def concerned(send: Send, ground: Ground) -> list[str]:
+    """The ARNs of the identities here in whose name it would be sent, whatever is decided."""
+    found = (_concerned(claim, send.principal.account_id, ground.identities) for claim in claims(send))
+    return list(dict.fromkeys(identity.arn for identity in found if identity))
+
+
+def _concerned(claim: Claim, own: str, identities: Identities) -> Identity | None:
+    named = parse_identity_arn(claim.arn) if claim.arn else None
+    if claim.arn and named is None:
+        return None
+    if named and covers(named.name, claim.address):
+        identity = identities.named(named)
+        return identity if identity and identity.arn == claim.arn else None
+    return most_specific_verified(identities.covering(own, claim.address))
+
+
 # Answers one question of a decision: the side asked ("sender" or "owner"), its policies, the request.
 Ask = Callable[[str, Sequence[Policy], Request], Verdict]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert
 
 from relay.queue.writer import GroupWriter, Job
+from relay.store import ledger
 from relay.store.engine import StoreUnavailable
 from relay.store.tables import refusal
 
@@ -16,11 +17,15 @@ from relay.store.tables import refusal
 _BURST = 100
 _PER_SECOND = 5.0
 _MOST_CREDENTIALS = 10_000
+_COLUMNS = tuple(refusal.c.keys())
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What is kept of a refused message; ``record`` is JSON from which it can be judged again."""
+    """What is kept of a refused message; ``record`` is JSON from which it can be judged again.
+
+    ``entries`` go into the ledgers of those in whose name it would have been sent.
+    """
 
     id: int
     reference: str
@@ -30,6 +35,7 @@ class Refusal:
     reason: str
     reply: str
     record: str
+    entries: tuple[ledger.Entry, ...] = ()
 
 
 class Refusals:
@@ -63,5 +69,7 @@ class Refusals:
 
 
 def _insert(connection: Connection, refusals: Sequence[Refusal]) -> list[None]:
-    connection.execute(insert(refusal), [asdict(one) for one in refusals])
+    rows = [{name: getattr(one, name) for name in _COLUMNS} for one in refusals]
+    connection.execute(insert(refusal), rows)
+    ledger.append(connection, [entry for one in refusals for entry in one.entries])
     return [None] * len(refusals)

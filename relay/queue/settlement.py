@@ -2,7 +2,8 @@
 
 A settlement is fenced: it counts only while the recipient is leased to the worker and epoch that tried
 it.  A permanent failure is recorded only together with its outbox row, so that no crash can lose the
-notice; if the address itself is bad, it gets on the account's suppression list with it.
+notice; if the address itself is bad, it gets on the account's suppression list with it.  What moves the
+account's reputation is counted there too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, bindparam, insert, update
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Reply
 from relay.outcome.simulator import box_of, kind_of
 from relay.outcome.transitions import State
+from relay.queue.accounting import count_settled
 from relay.queue.event_rows import new_row
 from relay.queue.simulation import Simulation
 from relay.queue.spool import insert_messages
@@ -91,6 +93,7 @@ def settle(
     if settled:
         connection.execute(_INSERT_ATTEMPT, [_attempt_row(one) for one in settled])
         suppress(connection, hard_bounces(settled))
+        count_settled(connection, settled)
         notices = list(_outbox_rows(settled, next_id))
         if simulation is not None:
             notices += simulation.complaints(settled)

@@ -1,9 +1,9 @@
 """Into the queue and its bodies out of it.
 
 A message becomes durable with all its recipients in one transaction; 250 is said after it.  The same
-transaction looks whether what it was judged on still holds, counts it against its account's quota, and
-finds the recipients that the account no longer sends to: these are born bounced, with who must be told.
-It may be born claimed: leased to the worker that accepted it.
+transaction looks whether what it was judged on still holds, counts it against its account's quota and on
+its bill, tells the owner's ledger, and finds the recipients that the account no longer sends to: these are
+born bounced, with who must be told.  It may be born claimed: leased to the worker that accepted it.
 
 Chunks of a large body are written while it arrives, under a row in ``spill`` that the message's own
 transaction removes; what a dead worker left there is swept.
@@ -20,12 +20,14 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from relay.outcome.transitions import State
 from relay.queue import workers
+from relay.queue.accounting import count_accepted
 from relay.queue.suppression import notice_rows, suppressed_among
 from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
 from relay.queue.writer import GroupWriter, Job
 from relay.quotas.check import Charge, Exceeded
 from relay.store import changes, quotas
 from relay.store.engine import Store
+from relay.store.ledger import Entry
 from relay.store.tables import body_chunk, message, outbox, recipient, spill, worker
 
 CHUNK_BYTES = 256 * 1024
@@ -48,7 +50,7 @@ class NewMessage:
     ``lease`` None leaves it for whoever claims it; ``record`` is JSON.  ``judged_on`` are the subjects
     the decision read, in lower case, true as of change number ``judged_at``; empty for our own reports,
     which have no ``charge`` either.  ``suppressed_reasons`` are those for which a recipient on the account's
-    suppression list is not sent to.
+    suppression list is not sent to; ``entries`` go into owners' ledgers.
     """
 
     message: QueuedMessage
@@ -60,6 +62,7 @@ class NewMessage:
     spilled: bool = False
     charge: Charge | None = None
     suppressed_reasons: frozenset[str] = frozenset()
+    entries: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class Spool:
         taken = [new for new in news if id(new) not in kept_out]
         suppressed = suppressed_among(connection, taken)
         insert_messages(connection, taken, suppressed)
+        count_accepted(connection, taken)
         if suppressed:
             connection.execute(_INSERT_OUTBOX, notice_rows(taken, suppressed, self._next_id))
         return [kept_out.get(id(new)) or _committed(suppressed.get(new.message.id)) for new in news]

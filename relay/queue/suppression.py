@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from relay.outcome.bounce_types import ON_ACCOUNT_LIST, bounce_kind
-from relay.outcome.outcome import Bounced, Reply
+from relay.outcome.bounce_types import ON_ACCOUNT_LIST
 from relay.queue.event_rows import new_row
 from relay.queue.values import QueuedRecipient, Settled
 from relay.store import suppression
@@ -69,17 +68,8 @@ def hard_bounces(settled: Sequence[Settled]) -> list[Cause]:
             at=one.ended_at,
         )
         for one in settled
-        if isinstance(one.outcome, Bounced)
-        and one.message.reverse_path
-        and not one.is_simulated
-        and _is_hard(one, one.outcome)
+        if one.moves_reputation and one.is_hard_bounce
     ]
-
-
-def _is_hard(one: Settled, outcome: Bounced) -> bool:
-    answer = one.attempt.answer
-    text = answer.text if isinstance(answer, Reply) else answer.reason
-    return bounce_kind(outcome.status, text, expired=outcome.expired).is_hard
 
 
 # ---------------------------------------------------------------- when a message is accepted

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.outcome.outcome import Attempt, Outcome
+from relay.outcome.bounce_types import bounce_kind
+from relay.outcome.outcome import Attempt, Bounced, Outcome, Reply
 from relay.store.engine import StoreUnavailable as StoreUnavailable  # delivery knows the queue only
 
 
@@ -76,3 +77,17 @@ class Settled:
     def ended_at(self) -> int:
         """Microseconds UTC."""
         return self.attempt.at + self.attempt.duration_us
+
+    @property
+    def moves_reputation(self) -> bool:
+        """Whether it is of a client's mail: not of the null sender's, which is our own, nor simulated."""
+        return bool(self.message.reverse_path) and not self.is_simulated
+
+    @property
+    def is_hard_bounce(self) -> bool:
+        """Whether the address itself is bad, as far as this attempt tells."""
+        if not isinstance(self.outcome, Bounced):
+            return False
+        answer = self.attempt.answer
+        text = answer.text if isinstance(answer, Reply) else answer.reason
+        return bounce_kind(self.outcome.status, text, expired=self.outcome.expired).is_hard

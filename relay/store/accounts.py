@@ -13,7 +13,10 @@ from relay.store.tables import ALL_REASONS, account
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """``created_at`` is microseconds UTC; quotas count recipients, -1 is no limit, None the default."""
+    """``created_at`` is microseconds UTC; quotas count recipients, -1 is no limit, None the default.
+
+    ``reputation_since`` is when the account was last resumed; see ``store.usage.records``.
+    """
 
     account_id: str
     name: str
@@ -24,6 +27,9 @@ class AccountRow:
     max_send_rate: int | None
     created_at: int
     suppressed_reasons: str = ALL_REASONS
+    reputation_since: int | None = None
+    reputation_before: str | None = None
+    reputation_status: str = "HEALTHY"
 
 
 def add(write: ControlWrite, row: AccountRow) -> None:
@@ -34,6 +40,11 @@ def add(write: ControlWrite, row: AccountRow) -> None:
 def change(write: ControlWrite, account_id: str, action: str, **values: Any) -> None:
     write.connection.execute(update(account).where(account.c.account_id == account_id).values(values))
     write.record(account_subject(account_id), action, **values)
+
+
+def touch(connection: Connection, account_id: str, **values: Any) -> None:
+    """Change what no cache holds: how the reputation was judged."""
+    connection.execute(update(account).where(account.c.account_id == account_id).values(values))
 
 
 def find(connection: Connection, account_id: str) -> AccountRow | None:

@@ -15,13 +15,15 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, text
 
-from relay.store import audit
+from relay.authorization.identities import identity_arn
+from relay.store import audit, ledger
 from relay.store.engine import Store
-from relay.store.tables import change
+from relay.store.tables import change, meta
 
 # Any constant will do, as long as nobody else takes the same advisory lock in this database.
 _CONTROL_LOCK = 0x72656C6179
 CHANNEL = "relay_change"
+_IDENTITY = "identity"
 
 
 def account_subject(account_id: str) -> str:
@@ -39,7 +41,7 @@ def credential_subject(access_key_id: str) -> str:
 
 def identity_subject(account_id: str, name: str) -> str:
     """Of an identity with its policies and keys, whether it exists or not."""
-    return f"identity:{account_id}:{name}"
+    return f"{_IDENTITY}:{account_id}:{name}"
 
 
 def identity_of(subject: str) -> tuple[str, str] | None:
@@ -65,11 +67,29 @@ class ControlWrite:
         at = time.time_ns() // 1000
         row = {"at": at, "subject": subject, "action": action, "actor": self.actor}
         self.connection.execute(insert(change), [row])
-        audit.add(self.connection, at, self.actor, action, subject, detail)
+        self._keep(at, subject, action, detail)
 
     def note(self, subject: str, action: str, **detail: Any) -> None:
         """The same for what no cache holds."""
-        audit.add(self.connection, time.time_ns() // 1000, self.actor, action, subject, detail)
+        self._keep(time.time_ns() // 1000, subject, action, detail)
+
+    def _keep(self, at: int, subject: str, action: str, detail: dict[str, Any]) -> None:
+        """Into the audit, and what concerns an identity into its owner's ledger."""
+        audit.add(self.connection, at, self.actor, action, subject, detail)
+        arn = _identity_arn(self.connection, subject)
+        if arn is not None:
+            told = {"action": action, "actor": self.actor, "detail": detail}
+            ledger.append(self.connection, [ledger.entry(arn, at, ledger.CHANGE, told)])
+
+
+def _identity_arn(connection: Connection, subject: str) -> str | None:
+    """The ARN of the identity that a subject names; a store without a region has none, and no mail."""
+    kind, _, rest = subject.partition(":")
+    if kind != _IDENTITY:
+        return None
+    account_id, _, name = rest.partition(":")
+    region = connection.execute(select(meta.c.value).where(meta.c.name == "region")).scalar()
+    return identity_arn(region, account_id, name) if region else None
 
 
 @contextmanager

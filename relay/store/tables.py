@@ -103,6 +103,11 @@ account = Table(
     Column("created_at", Instant, nullable=False),
     # A JSON list: for which of BOUNCE and COMPLAINT an address gets on the account's suppression list.
     Column("suppressed_reasons", Text, nullable=False, server_default=ALL_REASONS),
+    # Reputation counts from when it was last resumed, without what that day had brought by then (a JSON
+    # list in the order of Counts); the status is the last that was told.
+    Column("reputation_since", Instant),
+    Column("reputation_before", Text),
+    Column("reputation_status", String(12), nullable=False, server_default="HEALTHY"),
 )
 
 # What of an account's quota is used.  ``sent_24h`` is the sum of its rows in ``usage_minute`` from
@@ -322,13 +327,15 @@ suppressed = Table(
     sqlite_with_rowid=False,
 )
 
-# What was sent in an identity's name on a day (since 1970, UTC): billed to the account that sent it.
+# What was sent in an identity's name on a day (since 1970, UTC): billed to the account that sent it.  Each
+# worker counts on rows of its own, so that none waits for another's.
 usage_day = Table(
     "usage_day",
     metadata,
     Column("account_id", AccountId, primary_key=True),
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("identity_arn", String(512), primary_key=True),
+    Column("worker_id", Integer, primary_key=True, autoincrement=False),
     Column("messages", BigInteger, nullable=False, server_default="0"),
     Column("recipients", BigInteger, nullable=False, server_default="0"),
     Column("bytes", BigInteger, nullable=False, server_default="0"),
@@ -349,11 +356,18 @@ ledger = Table(
     Column("id", Key, primary_key=True, autoincrement=True),
     Column("identity_arn", String(512), nullable=False),
     Column("at", Instant, nullable=False),
-    Column("kind", String(24), nullable=False),
-    Column("detail", Text, nullable=False),  # JSON
+    Column("kind", String(24), nullable=False),  # change | accepted | refused
+    Column("detail", Text, nullable=False),  # JSON with sorted keys
     Column("seq", BigInteger),  # within the identity's chain; null until sealed
     Column("hash", String(64)),  # SHA-256 over the hash before and this entry, in hexadecimal
-    Index("ix_ledger_identity_arn_seq", "identity_arn", "seq"),
+    Index(
+        "ix_ledger_identity_arn_seq",
+        "identity_arn",
+        "seq",
+        unique=True,
+        sqlite_where=text("seq IS NOT NULL"),
+        postgresql_where=text("seq IS NOT NULL"),
+    ),
     Index("ix_ledger_unsealed", "id", sqlite_where=text("seq IS NULL"), postgresql_where=text("seq IS NULL")),
     sqlite_autoincrement=True,
 )

@@ -42,6 +42,11 @@ def id_milliseconds(id_: int) -> int:
     return (id_ >> _LOW_BITS) + EPOCH_MILLISECONDS
 
 
+def id_worker(id_: int) -> int:
+    """The number of the worker that made the key; 0 is the control plane's."""
+    return id_ >> _SEQUENCE_BITS & (1 << _WORKER_BITS) - 1
+
+
 def ses_message_id(id_: int) -> str:
     """The key in the shape of SES's message ids: prefix and time, what looks like a UUID, zeros.
 
@@ -75,7 +80,7 @@ def reference(id_: int) -> str:
     one millisecond by worker numbers or sequence numbers 32 apart.  Records of refusals are kept for less.
     The 40 bits are mixed one to one, so that neighbours do not look alike.
     """
-    worker = id_ >> _SEQUENCE_BITS & 31
+    worker = id_worker(id_) & 31
     mixed = (id_ >> _LOW_BITS & (1 << 30) - 1) << 10 | worker << 5 | id_ & 31
     mixed = mixed * _REFERENCE_FACTOR & _REFERENCE_MASK
     mixed ^= mixed >> 20

@@ -35,7 +35,7 @@ from relay.quotas.check import Charge
 from relay.quotas.window import UNLIMITED, Quota
 from relay.signing.dkim import SimpleBodyHash, sign
 from relay.signing.rewrite import TraceFacts, rewrite
-from relay.store import schema
+from relay.store import ledger, schema
 from relay.store.directory import Directory
 from relay.store.engine import Store
 from relay.store.secrets import create_key_file, load_key_file
@@ -49,6 +49,7 @@ from tests.support.mail import queued_message, settled
 
 ROUNDS = 2_000
 BATCH = 20
+SEALED = 200
 BODY = b"0123456789" * 7 + b"\r\n"
 BODY = BODY * (3_500 // len(BODY))
 HEADER = (
@@ -148,6 +149,22 @@ async def measure_stages(feed: Directory, submission: Submission) -> None:
 CHARGE = Charge(DELEGATE, Quota(UNLIMITED, UNLIMITED), 1, 1)
 
 
+def ledger_entry() -> ledger.Entry:
+    """As intake tells the owner of a message that a statement allowed."""
+    granted = {"address": "alerts@owner.example", "policy": "lend", "statement": 0, "sid": "LendAlerts"}
+    detail = {
+        "account": DELEGATE,
+        "user": user_arn("app"),
+        "from": "alerts@owner.example",
+        "return_path": "bounces@owner.example",
+        "recipients": 1,
+        "message_id": "0100019b2c3d4e5f-1f0c2d3e-1111-4222-a333-444444444444-000000",
+        "size_bytes": 5_000,
+        "grants": [{"role": role, **granted} for role in ("From", "Return-Path")],
+    }
+    return ledger.entry(arn("owner.example"), 1_795_000_000_000_000, ledger.ACCEPTED, detail)
+
+
 async def measure_queue(store: Store) -> None:
     writer = GroupWriter(store)
     writer.start()
@@ -168,7 +185,11 @@ async def measure_queue(store: Store) -> None:
             lease,
             charge=CHARGE,
             suppressed_reasons=frozenset(REASONS),
+            entries=(ledger_entry(),),
         )
+
+    async def seal() -> None:
+        await writer.submit(alone(lambda connection: ledger.seal(connection, SEALED)))
 
     async def commit() -> None:
         await asyncio.gather(*(spool.enqueue(new()) for _ in range(BATCH)))
@@ -182,7 +203,9 @@ async def measure_queue(store: Store) -> None:
         gone = [settlement.finished.popleft() for _ in range(min(BATCH, len(settlement.finished)))]
         await writer.submit(alone(lambda connection: purge_bodies(connection, gone)))
 
+    measure("ledger entry composed", ledger_entry)
     await measure_async(f"commit, {BATCH} at once", commit, BATCH)
+    await measure_async(f"ledger sealed, {SEALED} at once", seal, SEALED)
     await measure_async(f"settlement, {BATCH} at once", settle, BATCH)
     await measure_async(f"body removed, {BATCH} at once", purge, BATCH)
     await writer.stop()

@@ -33,6 +33,12 @@ def _columns() -> None:
         "account",
         sa.Column("suppressed_reasons", sa.Text(), nullable=False, server_default='["BOUNCE","COMPLAINT"]'),
     )
+    op.add_column("account", sa.Column("reputation_since", sa.BigInteger()))
+    op.add_column("account", sa.Column("reputation_before", sa.Text()))
+    op.add_column(
+        "account",
+        sa.Column("reputation_status", sa.String(length=12), nullable=False, server_default="HEALTHY"),
+    )
     for kind in ("bounce", "complaint", "delivery"):
         op.add_column("identity", sa.Column(f"{kind}_topic", sa.String(length=256)))
     for kind in ("bounce", "complaint", "delivery"):
@@ -156,8 +162,9 @@ def _notifications() -> None:
     )
 
 
-def _partial_index(name: str, table: str, columns: list[str], where: str) -> None:
-    op.create_index(name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+def _partial_index(name: str, table: str, columns: list[str], where: str, *, unique: bool = False) -> None:
+    only = sa.text(where)
+    op.create_index(name, table, columns, unique=unique, sqlite_where=only, postgresql_where=only)
 
 
 def _count(name: str) -> sa.Column[int]:
@@ -183,8 +190,9 @@ def _accounting() -> None:
         sa.Column("account_id", sa.String(length=12), nullable=False),
         sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("identity_arn", sa.String(length=512), nullable=False),
+        sa.Column("worker_id", sa.Integer(), autoincrement=False, nullable=False),
         *(_count(name) for name in counted),
-        sa.PrimaryKeyConstraint("account_id", "day", "identity_arn", name=op.f("pk_usage_day")),
+        sa.PrimaryKeyConstraint("account_id", "day", "identity_arn", "worker_id", name=op.f("pk_usage_day")),
         sqlite_with_rowid=False,
     )
     op.create_index("ix_usage_day_identity_arn_day", "usage_day", ["identity_arn", "day"])
@@ -203,7 +211,9 @@ def _ledger() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger")),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_ledger_identity_arn_seq", "ledger", ["identity_arn", "seq"])
+    _partial_index(
+        "ix_ledger_identity_arn_seq", "ledger", ["identity_arn", "seq"], "seq IS NOT NULL", unique=True
+    )
     _partial_index("ix_ledger_unsealed", "ledger", ["id"], "seq IS NULL")
     for statement in _SEALED[op.get_bind().dialect.name]:
         op.execute(statement)
