@@ -135,7 +135,7 @@ class _Section(BaseModel):
     @classmethod
     def _number_is_no_boolean(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields.get(info.field_name or "")
-        if isinstance(value, bool) and field is not None and field.annotation is int:
+        if isinstance(value, bool) and field is not None and field.annotation in (int, float):
             raise ValueError("a number is expected")  # else true would be read as 1
         return value
 
@@ -368,6 +368,30 @@ class QuotaSection(_Section):
     sandbox_rate: int = Field(1, ge=-1, description="The same for an account in the sandbox (SES: 1).")
 
 
+def _rate(default: float, description: str) -> Any:
+    return Field(default, ge=0, le=100, description=description)
+
+
+class ReputationSection(_Section):
+    window_days: int = Field(
+        14, ge=1, le=366, description="Rates are of the mail that was accepted in so many days."
+    )
+    minimum_recipients: int = Field(
+        1000, ge=1, description="With fewer recipients in these days an account is not judged."
+    )
+    bounce_warning: float = _rate(
+        5.0, "Percent of hard bounces from which the log warns; 0 is never (SES reviews at 5)."
+    )
+    bounce_pause: float = _rate(
+        0.0, "From which the account is paused until `relay account resume`; 0 is never (SES: 10)."
+    )
+    complaint_warning: float = _rate(
+        0.1, "Percent of complaints from which the log warns; 0 is never (SES reviews at 0.1)."
+    )
+    complaint_pause: float = _rate(0.0, "From which the account is paused; 0 is never (SES: 0.5).")
+    check_seconds: int = Field(60, ge=1, description="How often accounts are judged.")
+
+
 class SandboxSection(_Section):
     owner_too: bool = Field(
         False, description="A lent identity's owner must be out of the sandbox too, not only the sender."
@@ -408,6 +432,7 @@ class Settings(BaseSettings):
     dns: DnsSection = DnsSection()
     verification: VerificationSection = VerificationSection()
     quota: QuotaSection = QuotaSection()
+    reputation: ReputationSection = ReputationSection()
     sandbox: SandboxSection = SandboxSection()
     simulator: SimulatorSection = SimulatorSection()
     retention: RetentionSection = RetentionSection()

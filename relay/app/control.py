@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from relay.control.ground import Ground
 from relay.control.proof import Intervals
+from relay.outcome.reputation import Limits
 from relay.quotas.window import Quota, QuotaDefaults
 from relay.settings import Settings
 from relay.store.engine import Store
@@ -35,7 +36,12 @@ def ground_on(settings: Settings, store: Store, secrets: Secrets, actor: str) ->
         settings.relay.hostname,
         simulator_domain=settings.simulator.domain,
         public_url=settings.http.public_url,
+        reputation=_limits(settings),
     )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(**settings.reputation.model_dump(exclude={"check_seconds"}))
 
 
 def _resolver(settings: Settings) -> DNS:

@@ -16,6 +16,7 @@ from relay.app.token import metrics_token
 from relay.authorization.decision import Rules
 from relay.console.confirmation import ConfirmationPages
 from relay.control.authentication import Authenticator
+from relay.control.reputation import ReputationWatch
 from relay.control.revocation import Revocations
 from relay.control.verification import Watch
 from relay.delivery.line import ReuseLimits
@@ -34,6 +35,7 @@ from relay.queue.outbox import Outbox
 from relay.queue.refusals import Refusals
 from relay.queue.retention import Retention
 from relay.queue.revocation import Revoked
+from relay.queue.sealer import Sealer
 from relay.queue.settlement import Settlement
 from relay.queue.simulation import Simulation
 from relay.queue.spool import Spool
@@ -62,6 +64,8 @@ class Parts:
     verification: Watch
     revocations: Revocations | None
     renewal: Renewal
+    reputation: ReputationWatch
+    sealer: Sealer
     listener: Listener
     readiness: Readiness
     http: HTTPListener
@@ -127,6 +131,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     retention = Retention(writer, settings.retention.days, settlement.finished)
     ground = ground_on(settings, store, secrets, "relay:verification")
     verification = Watch(ground, ground.dns(), log)
+    judging = ground_on(settings, store, secrets, "relay:reputation")
     readiness = Readiness(intake, writer)
     pages = ConfirmationPages(ground_on(settings, store, secrets, "http:confirm"), log)
     routes = (*Outside(store, readiness.why_not, metrics_token(settings)).routes(), *pages.routes())
@@ -144,6 +149,8 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
         retention=retention,
         verification=verification,
         revocations=revocations,
+        reputation=ReputationWatch(judging, settings.reputation.check_seconds, log),
+        sealer=Sealer(store, writer),
         renewal=renewal,
         listener=listener,
         readiness=readiness,

@@ -123,6 +123,8 @@ class _Worker:
             "retention": parts.retention.run,
             "verification": parts.verification.run,
             "certificate": parts.renewal.run,
+            "reputation": parts.reputation.run,
+            "sealer": parts.sealer.run,
         }
         if parts.revocations is not None:
             background["revocations"] = parts.revocations.run

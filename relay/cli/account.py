@@ -14,6 +14,7 @@ from relay.cli.output import instant, show_json, show_record, show_table
 if TYPE_CHECKING:
     from relay.control.accounts import AccountRow, Standing
     from relay.control.ground import Ground
+    from relay.control.reputation import Record
 
 _COUNT = click.IntRange(min=-1)
 _DAY = click.option("--max-24h-send", type=_COUNT, help="Recipients in 24 hours; -1 is no limit.")
@@ -39,17 +40,32 @@ def _record(standing: Standing) -> dict[str, Any]:
         **asdict(standing.quota),
         "sent_24h": standing.sent_24h,
         "left_24h": standing.left_24h,
+        "reputation": _reputation(standing.record),
+        "identities": [line.as_record() for line in standing.identities],
     }
 
 
 def _fields(row: AccountRow) -> dict[str, Any]:
-    return {**asdict(row), "suppressed_reasons": json.loads(row.suppressed_reasons)}
+    """What an account was given; how its reputation is kept in mind is no affair of readers."""
+    given = {name: value for name, value in asdict(row).items() if not name.startswith("reputation")}
+    return {**given, "suppressed_reasons": json.loads(row.suppressed_reasons)}
 
 
 def _readable(standing: Standing) -> dict[str, Any]:
     record = _record(standing)
     limits = {name: _limit(record[name]) for name in ("max_24h_send", "max_send_rate", "left_24h")}
     return {**record, **limits, "created_at": instant(standing.row.created_at)}
+
+
+def _reputation(record: Record) -> dict[str, Any]:
+    counts, judgement = record.counts, record.judgement
+    return {
+        "status": judgement.status.value,
+        "reason": judgement.reason or None,
+        "recipients": counts.settled,
+        "bounce_percent": counts.bounce_percent,
+        "complaint_percent": counts.complaint_percent,
+    }
 
 
 def _limit(recipients: int) -> int | str:
@@ -101,7 +117,7 @@ def list_(ground: Ground, as_json: bool) -> None:
 @click.argument("account_id", metavar="ID")
 @on_store
 def show(ground: Ground, as_json: bool, account_id: str) -> None:
-    """Show one account, and what of its quota is used."""
+    """Show one account: what of its quota is used, and how its mail fared in the days of its reputation."""
     _show(ground, account_id, as_json)
 
 

@@ -58,10 +58,12 @@ def list_(ground: Ground, as_json: bool, account_id: str | None) -> None:
 @_account
 @on_store
 def show(ground: Ground, as_json: bool, name: str, account_id: str) -> None:
-    """Show one identity with its keys and policies."""
+    """Show one identity with its keys and policies, and who sent in its name of late."""
     from relay.control import identities
 
-    show_record(identities.show(ground, name, account_id).as_record(), as_json=as_json)
+    view = identities.show(ground, name, account_id)
+    senders = [line.as_record() for line in identities.senders(ground, view.arn)]
+    show_record({**view.as_record(), "senders": senders}, as_json=as_json)
 
 
 @command.command(name="delete")

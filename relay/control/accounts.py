@@ -1,4 +1,4 @@
-"""Accounts: made, listed, changed, paused; what each has used of its quota."""
+"""Accounts: made, listed, changed, paused; what each has used of its quota, and how its mail fared."""
 
 from __future__ import annotations
 
@@ -7,22 +7,31 @@ import secrets as random
 from dataclasses import dataclass
 from typing import Any
 
+from relay.control import reputation
 from relay.control.ground import ControlError, Ground, now
+from relay.control.reputation import Record
 from relay.quotas.window import UNLIMITED, Quota
-from relay.store import accounts, quotas
+from relay.store import accounts, quotas, usage
 from relay.store.accounts import AccountRow as AccountRow  # the commands show it
+from relay.store.changes import ControlWrite
 from relay.store.suppression import write_reasons
+from relay.store.usage import Line
 
 _LONGEST_NAME = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An account with the quota that holds for it, in recipients, and what of it is used."""
+    """An account with the quota that holds for it, in recipients, and what of it is used.
+
+    ``record`` is its reputation, ``identities`` what it sent in whose name in the same days.
+    """
 
     row: AccountRow
     quota: Quota
     sent_24h: int
+    record: Record
+    identities: tuple[Line, ...]
 
     @property
     def left_24h(self) -> int:
@@ -74,10 +83,13 @@ def quota_of(ground: Ground, row: AccountRow) -> Quota:
 
 def standing(ground: Ground, account_id: str) -> Standing:
     """The account with its quota and what it has used."""
+    first = reputation.first_day(ground.reputation)
     with ground.store.read() as connection:
         row = _present(accounts.find(connection, account_id), account_id)
         sent = quotas.sent_24h(connection, account_id, now())
-    return Standing(row, quota_of(ground, row), sent)
+        identities = tuple(usage.lines(connection, ("identity_arn",), first=first, account_id=account_id))
+    record = reputation.record(ground, account_id)
+    return Standing(row, quota_of(ground, row), sent, record, identities)
 
 
 def every(ground: Ground) -> list[AccountRow]:
@@ -103,14 +115,22 @@ def pause(ground: Ground, account_id: str, reason: str) -> AccountRow:
 
 
 def resume(ground: Ground, account_id: str) -> AccountRow:
-    return _change(ground, account_id, "ResumeAccount", paused=False, pause_reason=None)
+    """Take its mail again; its reputation begins anew, or it would be paused again at once."""
+    with ground.write() as write:
+        row = _present(accounts.find(write.connection, account_id), account_id)
+        anew = reputation.begun_anew(write, account_id) if row.paused else {}
+        return _changed(write, account_id, "ResumeAccount", paused=False, pause_reason=None, **anew)
 
 
 def _change(ground: Ground, account_id: str, action: str, **values: Any) -> AccountRow:
     with ground.write() as write:
-        _present(accounts.find(write.connection, account_id), account_id)
-        accounts.change(write, account_id, action, **values)
-        return _present(accounts.find(write.connection, account_id), account_id)
+        return _changed(write, account_id, action, **values)
+
+
+def _changed(write: ControlWrite, account_id: str, action: str, **values: Any) -> AccountRow:
+    _present(accounts.find(write.connection, account_id), account_id)
+    accounts.change(write, account_id, action, **values)
+    return _present(accounts.find(write.connection, account_id), account_id)
 
 
 def _present(row: AccountRow | None, account_id: str) -> AccountRow:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.authorization.identities import identity_arn, parse_identity_arn
-from relay.control import accounts, confirmation
+from relay.authorization.identities import IdentityArn, identity_arn, parse_identity_arn
+from relay.control import accounts, confirmation, reputation
 from relay.control.dkim import new_key, seal_key
 from relay.control.ground import ControlError, Ground, new_id, now
-from relay.store import identities
+from relay.store import identities, usage
 from relay.store.identities import IdentityRow, KeyRow
+from relay.store.usage import Line
 from relay.submission.address import AddressError, parse_domain, parse_mailbox
 
 DOMAIN, EMAIL_ADDRESS = "DOMAIN", "EMAIL_ADDRESS"
@@ -140,6 +141,13 @@ def every(ground: Ground, account_id: str | None) -> list[IdentityView]:
         ]
 
 
+def senders(ground: Ground, arn: str) -> list[Line]:
+    """Which account sent how much in its name in the days that reputation is judged on, and how it fared."""
+    first = reputation.first_day(ground.reputation)
+    with ground.store.read() as connection:
+        return list(usage.lines(connection, ("account_id",), first=first, identity_arn=arn))
+
+
 def delete(ground: Ground, name: str, account_id: str) -> IdentityView:
     """Remove the identity with its keys and policies."""
     view = show(ground, name, account_id)
@@ -150,6 +158,12 @@ def delete(ground: Ground, name: str, account_id: str) -> IdentityView:
 
 def by_arn(ground: Ground, arn: str) -> IdentityView:
     """The identity that an ARN names, exactly."""
+    parsed = checked_arn(ground, arn)
+    return show(ground, parsed.name, parsed.account_id)
+
+
+def checked_arn(ground: Ground, arn: str) -> IdentityArn:
+    """The parts of an identity's ARN of this region, whether there is such an identity or not."""
     parsed = parse_identity_arn(arn)
     if parsed is None:
         raise ControlError(
@@ -157,4 +171,4 @@ def by_arn(ground: Ground, arn: str) -> IdentityView:
         )
     if parsed.region != ground.region:
         raise ControlError("not_found", f"{arn}: this store belongs to region {ground.region}")
-    return show(ground, parsed.name, parsed.account_id)
+    return parsed
