@@ -26,6 +26,8 @@ _COMMANDS = {
     "explain": "What would be decided about a message, and why.",
     "key": "Keys that encrypt the secrets in the store: add, rotate, remove.",
     "queue": "Mail that waits to be delivered.",
+    "usage": "What each account sent in whose name: the bill.",
+    "ledger": "What happened in an identity's name, sealed entry by entry.",
     "audit": "Who changed what.",
     "message": "Single messages, accepted or refused.",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import smtplib
+import sqlite3
 import subprocess
 import threading
 import time
@@ -96,6 +97,27 @@ def test_kill_nine_ten_times_under_load_loses_nothing_and_leaves_nothing_unsigne
         if message.reverse_path:  # our own reports are not signed
             assert message.data.startswith(b"DKIM-Signature: "), message.data[:500]
     wait_for(lambda: gateway.run("queue", "list") == [], 60)  # what arrived last may still be settled
+    assert_exact(gateway)
+
+
+def assert_exact(gateway: Gateway) -> None:
+    """R16: the bill and the owner's ledger are those of the messages in the store, to the last one."""
+    connection = sqlite3.connect(gateway.directory / "relay.db", timeout=10)
+    sent = "FROM message WHERE reverse_path <> ''"
+    [expected] = connection.execute(f"SELECT count(*), sum(size_bytes) {sent}")
+    of_sent = f"FROM recipient WHERE message_id IN (SELECT id {sent})"
+    fates = dict(connection.execute(f"SELECT state, count(*) {of_sent} GROUP BY state"))
+    connection.close()
+    [line] = gateway.run("usage", "--by", "month", "--from", "2020-01-01")
+    assert (line["messages"], line["bytes"]) == expected
+    assert line["recipients"] == sum(fates.values())
+    assert {"delivered": line["delivered"], "bounced": line["hard_bounces"]} == fates
+    owner = ("--identity", arn("owner.example"))
+    wait_for(lambda: gateway.run("ledger", "verify", *owner)["not_sealed_yet"] == 0, 30)
+    assert gateway.run("ledger", "verify", *owner)["intact"]
+    entries = gateway.run("ledger", "show", *owner, "--limit", "1000000")
+    told = [one["detail"]["message_id"] for one in entries if one["kind"] == "accepted"]
+    assert (len(told), len(set(told))) == (line["messages"], line["messages"])
 
 
 def test_sync_comes_before_the_250(lender, tmp_path: Path):
@@ -199,8 +221,6 @@ def test_reload_takes_new_settings_without_refusing_a_connection(lender):
 
 
 def test_locked_store_gives_451_and_recovers_by_itself(lender):
-    import sqlite3
-
     gateway, login, _ = lender
     # The gateway's own lock file is free; somebody else holds SQLite's.
     blocker = sqlite3.connect(gateway.directory / "relay.db", isolation_level=None)
