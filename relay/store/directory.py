@@ -260,7 +260,8 @@ class Directory:
         try:
             fetched, seen = await asyncio.to_thread(self._fetch, {name: reads[name] for name in missing})
         finally:
-            self._fetching.remove(touched)
+            # This one and not its like: two that nothing touched yet are equal.
+            self._fetching = [one for one in self._fetching if one is not touched]
         for subject, entry in fetched.items():
             if subject not in touched and _ALL not in touched:
                 self._keep(subject, entry)

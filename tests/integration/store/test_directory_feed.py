@@ -224,6 +224,34 @@ async def test_entry_that_changes_while_it_is_read_is_not_kept(
     assert isinstance(await side.decided(), Denied)
 
 
+async def test_entry_is_not_kept_either_if_another_reading_ended_meanwhile(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two readings that nothing touched yet look alike; the one that ends must not take the other along."""
+    await side.directory.poll()
+    who = await side.principal()
+    send = await side.send(principal=who)
+    read, go_on = threading.Event(), threading.Event()
+    real = side.directory._fetch
+
+    def slow(reads: dict[str, object]) -> tuple[dict[str, object], int]:
+        found = real(reads)  # type: ignore[arg-type]
+        read.set()
+        assert go_on.wait(SECONDS)
+        return found
+
+    monkeypatch.setattr(side.directory, "_fetch", slow)
+    asking = asyncio.ensure_future(side.directory.ground(send))
+    await asyncio.to_thread(read.wait, SECONDS)
+    monkeypatch.setattr(side.directory, "_fetch", real)
+    assert await side.directory.credential("AKIANOBODY") is None
+    policies.delete(side.ground, arn(OWN), "lend")
+    await side.directory.poll()
+    go_on.set()
+    await asyncio.wait_for(asking, SECONDS)
+    assert isinstance(await side.decided(send), Denied)
+
+
 async def test_basis_names_everything_that_was_asked(side: Side) -> None:
     await side.directory.poll()
     send = await side.send(configuration_set="News")
