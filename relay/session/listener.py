@@ -10,13 +10,16 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
-from relay.session.handler import Handler
 from relay.session.origin import Arrival, Origin, origin_of
 from relay.session.proxy_protocol import ProxyError
-from relay.session.smtp import SMTPSession
-from relay.session.stream import HANDSHAKE_SECONDS, SMTPStream
+from relay.session.stream import HANDSHAKE_SECONDS, Host, SMTPStream
+
+Handler = TypeVar("Handler", bound=Host)
+# What its sessions share, TLS, the sessions that run, and a connection, to a session.
+Session = Callable[[Handler, ssl.SSLContext, set[SMTPStream], Arrival], SMTPStream]
 
 _MOST_AT_ONCE = 32
 _PAUSE_SECONDS = 1.0
@@ -26,11 +29,12 @@ _ARRIVAL_GRACE_SECONDS = 2.0
 logging.getLogger("mail.log").setLevel(logging.WARNING)
 
 
-class Listener:
+class Listener(Generic[Handler]):
     """Accepts connections on sockets that somebody else bound."""
 
-    def __init__(self, handler: Handler, tls_context: ssl.SSLContext) -> None:
+    def __init__(self, handler: Handler, session: Session[Handler], tls_context: ssl.SSLContext) -> None:
         self._handler = handler
+        self._session = session
         self._tls_context = tls_context
         self._sockets: dict[socket.socket, bool] = {}
         self._arriving: set[asyncio.Task[None]] = set()
@@ -97,7 +101,7 @@ class Listener:
             return
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: SMTPSession(self._handler, self._tls_context, self._sessions, arrival),
+                lambda: self._session(self._handler, self._tls_context, self._sessions, arrival),
                 connection,
                 ssl=self._tls_context if implicit_tls else None,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if implicit_tls else None,

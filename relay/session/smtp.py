@@ -1,23 +1,18 @@
 """One SMTP session: the commands, in the order of RFC 5321 and with SES's replies and limits.
 
-Data ends at CRLF.CRLF and nowhere else, and is handed on octet by octet as it came.  One reset ends every
-transaction, whatever way it went.
+One reset ends every transaction, whatever way it went.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import ssl
-import traceback
 
-from relay.intake import Receipt
 from relay.session import replies
-from relay.session.handler import Handler
-from relay.session.origin import Arrival
+from relay.session.commands import SMTPCommands
+from relay.session.handler import Handler, SessionSettings
 from relay.session.replies import Reply
 from relay.session.sasl import MECHANISMS, Cancelled, SASLError, exchange
-from relay.session.stream import LONGEST_AUTH_LINE, SMTPStream
+from relay.session.stream import LONGEST_AUTH_LINE
 from relay.submission.address import Mailbox
 from relay.submission.answer import Answer, Reason, Refused
 from relay.submission.envelope import (
@@ -32,30 +27,18 @@ from relay.submission.submission import Client
 
 # More than any client needs and as many as a reply to the dot can still be about (design, section 5).
 _MOST_RECIPIENTS = 1000
-_END_OF_DATA = b"\r\n.\r\n"
-_is_helo = re.compile(r"[!-~]{1,255}").fullmatch
 
 
-class SMTPSession(SMTPStream):
+class SMTPSession(SMTPCommands):
     """The server's side of one connection."""
 
-    def __init__(
-        self,
-        handler: Handler,
-        tls_context: ssl.SSLContext,
-        sessions: set[SMTPStream],
-        arrival: Arrival,
-    ) -> None:
-        super().__init__(handler, tls_context, sessions, arrival)
-        self._failed_logins = 0
-        self._forget_client()
+    _handler: Handler
+    _settings: SessionSettings
+    _failed_logins = 0
 
     def _forget_client(self) -> None:
-        """What the client said so far counts no more (RFC 3207 section 4.2)."""
-        self._helo = ""
-        self._is_extended = False
         self._principal: Principal | None = None
-        self._reset()
+        super()._forget_client()
 
     def _reset(self) -> None:
         """The one way out of a transaction."""
@@ -66,44 +49,13 @@ class SMTPSession(SMTPStream):
     def _in_transaction(self) -> bool:
         return self._mail is not None
 
-    # ------------------------------------------------------------ greeting and TLS
+    # ------------------------------------------------------------ greeting
 
-    async def smtp_HELO(self, argument: str) -> None:
-        if self._greeted(argument, extended=False):
-            self._say(replies.reply(250, "", self._settings.hostname))
-
-    async def smtp_EHLO(self, argument: str) -> None:
-        if not self._greeted(argument, extended=True):
-            return
-        offers = ["8BITMIME", f"SIZE {self._settings.max_message_bytes}", "PIPELINING"]
-        if self._tls_version is None:
-            offers.append("STARTTLS")
+    def _offers(self) -> list[str]:
+        offers = super()._offers()
         if self._may_authenticate():
             offers.append("AUTH " + " ".join(MECHANISMS))
-        if self._settings.enhanced_status_codes:
-            offers.append("ENHANCEDSTATUSCODES")
-        self._say(replies.reply(250, "", self._settings.hostname, *offers, "Ok"))
-
-    def _greeted(self, argument: str, *, extended: bool) -> bool:
-        if not _is_helo(argument):
-            self._say(replies.NO_HELO)
-            return False
-        self._reset()
-        self._helo, self._is_extended = argument, extended
-        return True
-
-    async def smtp_STARTTLS(self, argument: str) -> None:
-        if argument:
-            self._say(replies.NO_ARGUMENT)
-        elif self._tls_version is not None:
-            self._say(replies.TLS_ALREADY)
-        elif self._buffered:
-            # CVE-2011-0411: what was sent along in plaintext must not be read as if it came under TLS.
-            self._say_last(replies.STARTTLS_INJECTION)
-        else:
-            self._say(replies.START_TLS)
-            await self._start_tls()
-            self._forget_client()
+        return offers
 
     def _may_authenticate(self) -> bool:
         """Under TLS; without it only on the loopback interface, if the operator wants that."""
@@ -233,19 +185,7 @@ class SMTPSession(SMTPStream):
         client = Client(self._origin.ip, self._helo, self._protocol, self._tls_version)
         envelope = Envelope(self._mail.mailbox, tuple(self._recipients), self._mail.is_8bit, self._mail.size)
         receipt = self._handler.receive(self._principal, client, envelope)
-        self._data_began = (self.loop.time(), self._octets)
-        try:
-            await self._read_data(receipt)
-        except BaseException as error:
-            self._handler.abandon(receipt)
-            if isinstance(error, Exception) and not isinstance(error, ConnectionError):
-                # We no longer know where in the data we are: the session cannot go on.
-                self._handler.log("session failed", level="error", traceback=traceback.format_exc())
-                self._say(replies.TRY_LATER)
-                raise ConnectionAbortedError from error
-            raise
-        finally:
-            self._data_began = None
+        await self._take_data(receipt.write, lambda: self._handler.abandon(receipt))
         if self._has_bad_recipient:
             self._handler.abandon(receipt)
             return self._handler.refuse_envelope(self._principal, client)
@@ -262,56 +202,3 @@ class SMTPSession(SMTPStream):
     def _protocol(self) -> str:
         """The keyword for the Received field (RFC 3848)."""
         return "ESMTPSA" if self._tls_version is not None else "ESMTPA"
-
-    async def _read_data(self, receipt: Receipt) -> None:
-        """Hand over the octets up to CRLF.CRLF, without the dots that hid dots (RFC 5321 section 4.5.2).
-
-        A CRLF is put in front, so that the end is found at the very start too; each piece ends before a
-        CRLF, so that none splits a line end from the dot behind it.
-        """
-        self._buffered[:0] = b"\r\n"
-        skip = 2
-        while True:
-            try:
-                piece = await self._reader.readuntil(_END_OF_DATA)
-            except asyncio.IncompleteReadError as error:
-                raise ConnectionAbortedError from error
-            except asyncio.LimitOverrunError as error:
-                end = self._buffered.rfind(b"\r\n", 0, error.consumed)
-                piece = await self._reader.readexactly(end if end > 0 else error.consumed)
-                await receipt.write(_unstuffed(piece)[skip:])
-                skip = 0
-                continue
-            await receipt.write(_unstuffed(piece[:-3])[skip:])
-            return
-
-    # ------------------------------------------------------------ the rest
-
-    async def smtp_RSET(self, argument: str) -> None:
-        if argument:
-            self._say(replies.NO_ARGUMENT)
-            return
-        self._reset()
-        self._say(replies.OK)
-
-    async def smtp_NOOP(self, argument: str) -> None:
-        self._say(replies.OK)
-
-    async def smtp_QUIT(self, argument: str) -> None:
-        if argument:
-            self._say(replies.NO_ARGUMENT)
-        else:
-            self._say_last(replies.BYE)
-
-    async def smtp_VRFY(self, argument: str) -> None:
-        self._say(replies.CANNOT_VERIFY)
-
-    async def smtp_EXPN(self, argument: str) -> None:
-        self._say(replies.NOT_IMPLEMENTED)
-
-    async def smtp_HELP(self, argument: str) -> None:
-        self._say(replies.NOT_IMPLEMENTED)
-
-
-def _unstuffed(piece: bytes) -> bytes:
-    return piece.replace(b"\r\n.", b"\r\n") if b"\r\n." in piece else piece

@@ -16,15 +16,17 @@ import secrets
 import ssl
 import string
 import traceback
-from typing import Any
+from typing import Any, Protocol
 
 from aiosmtpd.smtp import SMTP
 
 from relay import metrics
+from relay.maillog import Log
 from relay.session import replies
-from relay.session.handler import Handler
+from relay.session.limits import Connections, Sparing
 from relay.session.origin import Arrival
 from relay.session.replies import Reply
+from relay.submission.principal import Network
 
 _STREAM_BYTES = 64 * 1024
 # RFC 5321 section 4.5.3.1.4 has 512 and lets extensions add; RFC 4954 section 4 wants 12,288 for AUTH.
@@ -40,6 +42,47 @@ _SESSION_ALPHABET = string.ascii_letters + string.digits
 _match_command = re.compile(rb"([A-Za-z]{1,16})(?: ([ -~]*))?").fullmatch
 
 
+class Limits(Protocol):
+    """What the operator fixed for a kind of session."""
+
+    @property
+    def hostname(self) -> str: ...
+
+    @property
+    def max_message_bytes(self) -> int: ...
+
+    @property
+    def max_connections(self) -> int: ...
+
+    @property
+    def proxies(self) -> tuple[Network, ...]: ...
+
+    @property
+    def idle_seconds(self) -> float: ...
+
+    @property
+    def max_errors(self) -> int: ...
+
+    @property
+    def enhanced_status_codes(self) -> bool: ...
+
+
+class Host(Protocol):
+    """What all sessions of one kind share in a process."""
+
+    @property
+    def settings(self) -> Limits: ...
+
+    @property
+    def connections(self) -> Connections: ...
+
+    @property
+    def log(self) -> Log: ...
+
+    @property
+    def log_sparingly(self) -> Sparing: ...
+
+
 class SMTPStream(SMTP):
     """Everything of a session but the commands, which are ``smtp_VERB`` methods of the subclass."""
 
@@ -47,7 +90,7 @@ class SMTPStream(SMTP):
 
     def __init__(
         self,
-        handler: Handler,
+        handler: Host,
         tls_context: ssl.SSLContext,
         sessions: set[SMTPStream],
         arrival: Arrival,
