@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
+from relay.outcome import complaint_mail
 from relay.outcome.bounce_mail import Report, compose, failed_recipients
+from relay.outcome.complaint_mail import Complaint
 from relay.queue.outbox import Notice
 from relay.queue.spool import NewMessage
 from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
@@ -34,19 +37,9 @@ class BounceMail:
         if notice.kind not in _REPORTED or of is None or not of.return_path or not of.reverse_path:
             return None
         report_id = self.next_id()
-        octets = compose(
-            Report(
-                hostname=self.hostname,
-                to=of.return_path,
-                message_id=ses_message_id(report_id),
-                original_id=ses_message_id(of.id),
-                received_at=of.received_at,
-                at=now,
-                header=of.header,
-                recipients=failed_recipients(notice.recipients),
-                retry_until=of.expires_at if notice.kind == "delay" else None,
-            )
-        )
+        octets = self._octets(notice, of, report_id, now)
+        if octets is None:
+            return None
         head, _, body = octets.partition(b"\r\n\r\n")
         message = QueuedMessage(
             id=report_id,
@@ -65,3 +58,22 @@ class BounceMail:
         to = QueuedRecipient(0, of.return_path, of.return_path.rpartition("@")[2])
         record = orjson.dumps({"report_on": ses_message_id(of.id), "kind": notice.kind}).decode()
         return NewMessage(message, (to,), record, lease)
+
+    def _octets(self, notice: Notice, of: QueuedMessage, report_id: int, now: int) -> bytes | None:
+        """The report in the form of its kind; None for what is told by events alone, as in SES."""
+        frame: dict[str, Any] = {
+            "hostname": self.hostname,
+            "to": of.return_path,
+            "message_id": ses_message_id(report_id),
+            "original_id": ses_message_id(of.id),
+            "received_at": of.received_at,
+            "at": now,
+            "header": of.header,
+        }
+        if notice.kind == "complaint":
+            return complaint_mail.compose(Complaint(**frame, said=complaint_mail.said(notice.recipients)))
+        if notice.kind not in ("bounce", "delay"):
+            return None
+        retry_until = of.expires_at if notice.kind == "delay" else None
+        failed = failed_recipients(notice.recipients)
+        return compose(Report(**frame, recipients=failed, retry_until=retry_until))
