@@ -97,7 +97,7 @@ class Allowed:
 
     ``identity`` is the one named for From; ``settings`` the most specific verified one of the same
     account, whose switches apply.  ``signer`` is the domain identity whose key signs, or None with
-    ``unsigned_because``.
+    ``unsigned_because``.  ``mail_from_domain`` is that of the envelope sender, None for the relay's own.
     """
 
     identity: Identity
@@ -108,6 +108,7 @@ class Allowed:
     configuration_set: str | None
     require_tls: bool = False  # so the configuration set wants it
     suppressed_reasons: frozenset[str] = frozenset()
+    mail_from_domain: str | None = None
 
 
 SENDER, OWNER = "sender", "owner"
@@ -412,7 +413,7 @@ def _sending(send: Send, ground: Ground, grants: tuple[Grant, ...]) -> Decision:
     configuration_set = send.configuration_set
     if configuration_set is None and settings.account_id == send.principal.account_id:
         configuration_set = settings.configuration_set  # R3: never a foreign identity's default
-    refusal = _configuration_set(configuration_set, ground)
+    refusal = _configuration_set(configuration_set, ground) or _mail_from(settings)
     if refusal:
         return refusal
     signer, unsigned_because = _signer(settings, levels)
@@ -426,6 +427,9 @@ def _sending(send: Send, ground: Ground, grants: tuple[Grant, ...]) -> Decision:
         configuration_set,
         require_tls=used is not None and used.require_tls,
         suppressed_reasons=_suppressed_reasons(ground.account, used),
+        mail_from_domain=settings.mail_from.domain
+        if settings.mail_from and settings.mail_from.verified
+        else None,
     )
 
 
@@ -446,6 +450,15 @@ def _configuration_set(name: str | None, ground: Ground) -> Denied | None:
             Reason.CONFIGURATION_SET, f"Message rejected: Sending paused for configuration set <{name}>."
         )
     return None
+
+
+def _mail_from(settings: Identity) -> Denied | None:
+    """The owner would rather send nothing than from another envelope domain."""
+    domain = settings.mail_from
+    if domain is None or domain.verified or not domain.rejects:
+        return None
+    explanation = f"the MX of {domain.domain}, MAIL FROM domain of {settings.name}, is not seen in DNS"
+    return Denied(Reason.MAIL_FROM_DOMAIN, "Mail FROM domain is not verified", explanation)
 
 
 def _signer(settings: Identity, levels: Sequence[Identity]) -> tuple[Identity | None, str | None]:

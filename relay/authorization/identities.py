@@ -41,6 +41,15 @@ def identity_arn(region: str, account_id: str, name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class MailFrom:
+    """A custom MAIL FROM domain.  While its MX is not ours, mail is refused or leaves without it."""
+
+    domain: str
+    verified: bool
+    rejects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """One identity as the decision sees it.
 
@@ -59,6 +68,7 @@ class Identity:
     has_keys: bool = False
     configuration_set: str | None = None
     feedback_forwarding: bool = True
+    mail_from: MailFrom | None = None
 
     @property
     def is_domain(self) -> bool:

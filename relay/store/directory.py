@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import Connection, func, select
 
 from relay.authorization.decision import Account, ConfigurationSet, Ground, Rules, named_owners, wanted
-from relay.authorization.identities import Identities, Identity, identity_arn
+from relay.authorization.identities import Identities, Identity, MailFrom, identity_arn
 from relay.authorization.policy import (
     Policy,
     PolicyError,
@@ -343,6 +343,7 @@ class Directory:
                 has_keys=bool(keys),
                 configuration_set=row.configuration_set,
                 feedback_forwarding=row.feedback_forwarding,
+                mail_from=_mail_from(row),
             ),
             keys,
         )
@@ -412,6 +413,13 @@ def _read_user(connection: Connection, unique_id: str) -> _User:
         .where(iam_user.c.unique_id == unique_id)
     )
     return _User(tuple(_compiled_of_user(name, document) for name, document in connection.execute(query)))
+
+
+def _mail_from(row: Any) -> MailFrom | None:
+    if row.mail_from_domain is None:
+        return None
+    rejects = row.mail_from_on_failure == "REJECT_MESSAGE"
+    return MailFrom(row.mail_from_domain, row.mail_from_status == "SUCCESS", rejects)
 
 
 def _compiled(name: str, document: str) -> Policy:

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     NOT_VERIFIED = "not_verified"
     PAUSED = "paused"
     CONFIGURATION_SET = "configuration_set"
+    MAIL_FROM_DOMAIN = "mail_from_domain"  # not verified, and its owner wants no fallback
     DAILY_QUOTA = "daily_quota"
     SENDING_RATE = "sending_rate"
     CREDENTIAL = "credential"  # deactivated since the session began

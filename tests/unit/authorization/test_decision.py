@@ -21,7 +21,7 @@ from relay.authorization.decision import (
     named_owners,
     wanted,
 )
-from relay.authorization.identities import Identities, Identity, IdentityArn
+from relay.authorization.identities import Identities, Identity, IdentityArn, MailFrom
 from relay.authorization.policy import Policy, PolicyError, compile_policy, unreadable
 from relay.authorization.send import Arns, Send
 from relay.authorization.trace import Questions
@@ -616,6 +616,42 @@ def test_a_named_configuration_set_beats_the_identitys_default(
 ) -> None:
     on = ground(replace(_MINE, configuration_set=default), configuration_sets=sets("mine", "usual"))
     assert _allowed(decided(_own(configuration_set=named), on)).configuration_set == expected
+
+
+# ---------------------------------------------------------------- custom MAIL FROM domains
+
+_BOUNCE = MailFrom("bounce.mine.example", verified=True)
+
+
+@pytest.mark.parametrize(
+    ("mail_from", "expected"),
+    [
+        (None, None),
+        (_BOUNCE, "bounce.mine.example"),
+        (replace(_BOUNCE, verified=False), None),
+        (replace(_BOUNCE, rejects=True), "bounce.mine.example"),
+    ],
+)
+def test_mail_from_domain_is_used_while_it_is_verified(
+    mail_from: MailFrom | None, expected: str | None
+) -> None:
+    allowed = _allowed(decided(_own(), ground(replace(_MINE, mail_from=mail_from))))
+    assert allowed.mail_from_domain == expected
+
+
+def test_unverified_mail_from_domain_refuses_if_its_owner_wants_that() -> None:
+    rejecting = replace(_BOUNCE, verified=False, rejects=True)
+    denied = _denied(decided(_own(), ground(replace(_MINE, mail_from=rejecting))), Reason.MAIL_FROM_DOMAIN)
+    assert denied.text == "Mail FROM domain is not verified"
+    assert denied.explanation is not None
+    assert "bounce.mine.example" in denied.explanation
+
+
+def test_r01_address_without_a_mail_from_domain_has_none_of_its_domains() -> None:
+    rejecting = replace(_BOUNCE, verified=False, rejects=True)
+    mine = replace(_MINE, mail_from=rejecting)
+    address = identity("me@mine.example", account_id=DELEGATE)
+    assert _allowed(decided(_own(), ground(mine, address))).mail_from_domain is None
 
 
 def test_a_default_configuration_set_must_send_too() -> None:
