@@ -28,6 +28,7 @@ from relay.quotas.check import Charge, Exceeded
 from relay.quotas.exhausted import Exhausted
 from relay.quotas.window import Quota
 from relay.signing.dkim import SigningError, SigningKey, SimpleBodyHash, sign
+from relay.signing.return_path import Issuer
 from relay.signing.rewrite import Rewritten, TraceFacts, is_loop, rewrite
 from relay.store import ledger
 from relay.store.directory import Basis, Directory
@@ -57,6 +58,7 @@ class IntakeSettings:
     max_message_bytes: int
     expire_seconds: int
     replaces_identity_fields: bool = False  # the "ses" dialect
+    return_paths: Issuer | None = None  # None: the author's return path goes out unchanged
 
 
 class Intake:
@@ -209,13 +211,12 @@ class Intake:
     ) -> NewMessage:
         header = signatures + bytes(rewritten.headers)
         body = submission.body
-        # Without a bounce domain the author's return path goes out unchanged.
         return_path = str(send.feedback_address)
         message = QueuedMessage(
             id=submission.id,
             account_id=send.principal.account_id,
             identity_arn=decision.identity.arn,
-            reverse_path=return_path,
+            reverse_path=self._reverse_path(submission, decision) or return_path,
             return_path=return_path,
             configuration_set=decision.configuration_set,
             received_at=submission.received_at,
@@ -241,6 +242,13 @@ class Intake:
             suppressed_reasons=decision.suppressed_reasons,
             entries=_accepted_entries(send, decision, message),
         )
+
+    def _reverse_path(self, submission: Submission, decision: Allowed) -> str | None:
+        """The address of ours that reports come back to; None if nothing of ours listens for them."""
+        issuer = self.settings.return_paths
+        if issuer is None:
+            return None
+        return issuer.issue(submission.id, submission.received_at // 1_000_000, decision.mail_from_domain)
 
     def _accepted(self, new: NewMessage, committed: Committed, send: Send, decision: Allowed) -> None:
         metrics.ACCEPTED.inc()

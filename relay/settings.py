@@ -107,9 +107,9 @@ def _route_domain(text: str) -> str:
     return text.lower()
 
 
-def _simulator_domain(text: str) -> str:
+def _domain_or_none(text: str) -> str:
     if text and not HOST_NAME(text):
-        raise ValueError(f"{text!r} is not a domain in ASCII, such as simulator.example.com")
+        raise ValueError(f"{text!r} is not a domain in ASCII, such as mail.example.com")
     return text.lower()
 
 
@@ -238,6 +238,28 @@ class HttpSection(_Section):
     def _fits_together(self) -> HttpSection:
         if self.public_url and not (self.listen or self.listen_tls):
             raise ValueError("public_url: nothing listens there; name an address in listen or listen_tls")
+        return self
+
+
+class BounceSection(_Section):
+    domain: Annotated[str, AfterValidator(_domain_or_none)] = Field(
+        "",
+        description="Mail leaves with a return path of ours in this domain, whose MX is us; empty: with the"
+        " author's.",
+    )
+    listen: Listen = Field(
+        (),
+        description="address:port of the listeners that reports come back to, such as 0.0.0.0:25; also for"
+        " MAIL FROM domains.",
+    )
+    token_days: int = Field(
+        7, ge=1, le=365, description="Days that a return path of ours serves; at most [retention] days."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> BounceSection:
+        if self.domain and not self.listen:
+            raise ValueError("listen: name where reports to [bounce] domain are heard, such as 0.0.0.0:25")
         return self
 
 
@@ -399,7 +421,7 @@ class SandboxSection(_Section):
 
 
 class SimulatorSection(_Section):
-    domain: Annotated[str, AfterValidator(_simulator_domain)] = Field(
+    domain: Annotated[str, AfterValidator(_domain_or_none)] = Field(
         "simulator.amazonses.com",
         description="Mailboxes that show what can become of mail: what is sent there never leaves us. Empty:"
         " none.",
@@ -428,6 +450,7 @@ class Settings(BaseSettings):
     store: StoreSection = StoreSection()
     smtp: SmtpSection = SmtpSection()
     http: HttpSection = HttpSection()
+    bounce: BounceSection = BounceSection()
     delivery: DeliverySection = DeliverySection()
     dns: DnsSection = DnsSection()
     verification: VerificationSection = VerificationSection()
@@ -481,9 +504,21 @@ def load(file: Path) -> Settings:
         problems += [_problem(file, detail) for detail in error.errors(include_url=False)]
     except Exception as error:  # pydantic-settings wraps what a variable's JSON raises
         problems.append(f"environment: {error}")
+    else:
+        problems += _contradictions(settings, file)
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _contradictions(settings: Settings, file: Path) -> Iterator[str]:
+    """What is right in each section and does not go together."""
+    bounce, days = settings.bounce, settings.retention.days
+    if bounce.listen and bounce.token_days > days:
+        yield (
+            f"{file}: [bounce] token_days: a report needs the record of its message, which [retention] days"
+            f" keeps for {days}: raise that, or lower this"
+        )
 
 
 def _stray_variables() -> Iterator[str]:

@@ -172,6 +172,9 @@ def test_bad_route_is_named_with_what_is_wrong(write, route, problem):
         ('[http]\npublic_url = "https://relay.example.com/?x=1"\n', "is not http(s)://host[:port][/path]"),
         ('[http]\nlisten = []\npublic_url = "https://a.example"\n', "[http]: public_url: nothing listens"),
         ('[http]\nlisten = ["localhost:8025"]\n', "[http] listen.0: 'localhost:8025': an IP address"),
+        ('[bounce]\ndomain = "bounces.example.com"\n', "[bounce]: listen: name where reports"),
+        ('[bounce]\ndomain = "-x-"\nlisten = ["0.0.0.0:25"]\n', "[bounce] domain: '-x-' is not a domain"),
+        ('[bounce]\nlisten = ["0.0.0.0:25"]\n[retention]\ndays = 3\n', "[bounce] token_days: a report needs"),
     ],
 )
 def test_value_that_only_looks_right_is_refused(write, text, problem):
