@@ -250,6 +250,14 @@ REFUSED = _labelled(
     [reason.value for reason in Reason],
     Counter,
 )
+REPORTS = _labelled(
+    "counter",
+    "relay_reports_total",
+    "What came back to our return paths: what it says of a recipient, or why it says nothing to us.",
+    "kind",
+    ("bounce", "delay", "complaint", "autoreply", "unreadable", "not_believed", "refused"),
+    Counter,
+)
 UNSIGNED = _named(
     "counter", "relay_unsigned_total", "Messages accepted that go out without a DKIM signature.", Counter()
 )

@@ -24,7 +24,7 @@ class Endpoint:
     host: str
     port: int
     implicit_tls: bool
-    protocol: Literal["smtp", "http"] = "smtp"
+    protocol: Literal["smtp", "http", "bounce"] = "smtp"  # as its section in the settings
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -33,10 +33,11 @@ class Endpoint:
 
 def endpoints(settings: Settings) -> tuple[Endpoint, ...]:
     """Every listener the settings name."""
-    smtp, http = settings.smtp, settings.http
+    smtp, bounce, http = settings.smtp, settings.bounce, settings.http
     return (
         *(Endpoint(*parse_endpoint(text), implicit_tls=False) for text in smtp.listen),
         *(Endpoint(*parse_endpoint(text), implicit_tls=True) for text in smtp.listen_tls),
+        *(Endpoint(*parse_endpoint(text), implicit_tls=False, protocol="bounce") for text in bounce.listen),
         *(Endpoint(*parse_endpoint(text), implicit_tls=False, protocol="http") for text in http.listen),
         *(Endpoint(*parse_endpoint(text), implicit_tls=True, protocol="http") for text in http.listen_tls),
     )

@@ -33,6 +33,7 @@ from relay.queue.claims import Claims
 from relay.queue.ids import Ids
 from relay.queue.outbox import Outbox
 from relay.queue.refusals import Refusals
+from relay.queue.reports import Reports
 from relay.queue.retention import Retention
 from relay.queue.revocation import Revoked
 from relay.queue.sealer import Sealer
@@ -41,14 +42,21 @@ from relay.queue.simulation import Simulation
 from relay.queue.spool import Spool
 from relay.queue.values import Consignment, Lease, QueuedMessage, Settled, StoreUnavailable
 from relay.queue.writer import GroupWriter
+from relay.reports.handler import ReportHandler, ReportSettings
+from relay.reports.session import ReportSession
 from relay.resolver import Resolver
 from relay.session.handler import Handler, SessionSettings
 from relay.session.listener import Listener
+from relay.session.smtp import SMTPSession
 from relay.settings import RouteSection, Settings, parse_endpoint
+from relay.signing.return_path import Issuer, key_number, keys_by_number
 from relay.store.directory import Directory
 from relay.store.engine import Store
 from relay.store.secrets import Secrets
-from relay.submission.principal import parse_network
+from relay.submission.principal import Network, parse_network
+
+_RETURN_PATHS = "verp"
+_REPORT_BYTES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,8 @@ class Parts:
     renewal: Renewal
     reputation: ReputationWatch
     sealer: Sealer
-    listener: Listener
+    listener: Listener[Handler]
+    reports: Listener[ReportHandler]
     readiness: Readiness
     http: HTTPListener
 
@@ -108,7 +117,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     policies = _policies(settings, dns, Shelf(store, writer), log)
     delivery = DeliveryWorker(_delivery_settings(settings), queue, dns, log, random.random, policies)
     intake = Intake(
-        _intake_settings(settings),
+        _intake_settings(settings, secrets),
         directory,
         writer,
         spool,
@@ -126,7 +135,14 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
         _session_settings(settings), intake, Authenticator(directory).authenticate, StoreUnavailable, log
     )
     pair = load_pair(*files(settings))
-    listener = Listener(handler, pair.context)
+    listener = Listener(handler, SMTPSession, pair.context)
+    hearing = ReportHandler(
+        _report_settings(settings),
+        keys_by_number(secrets.derive_each(_RETURN_PATHS)),
+        Reports(store, writer, ids.next),
+        lambda: intake.low_disk,
+        log,
+    )
     renewal = Renewal(files(settings), pair, log)
     retention = Retention(writer, settings.retention.days, settlement.finished)
     ground = ground_on(settings, store, secrets, "relay:verification")
@@ -153,6 +169,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
         sealer=Sealer(store, writer),
         renewal=renewal,
         listener=listener,
+        reports=Listener(hearing, ReportSession, pair.context),
         readiness=readiness,
         http=HTTPListener(routes, pair.context, log),
     )
@@ -162,7 +179,7 @@ def _rules(settings: Settings) -> Rules:
     return Rules(settings.relay.region, settings.sandbox.owner_too, settings.simulator.domain)
 
 
-def _intake_settings(settings: Settings) -> IntakeSettings:
+def _intake_settings(settings: Settings, secrets: Secrets) -> IntakeSettings:
     return IntakeSettings(
         hostname=settings.relay.hostname,
         rules=_rules(settings),
@@ -170,7 +187,29 @@ def _intake_settings(settings: Settings) -> IntakeSettings:
         max_message_bytes=settings.smtp.max_message_bytes,
         expire_seconds=settings.delivery.expire_seconds,
         replaces_identity_fields=settings.relay.dialect == "ses",
+        return_paths=_return_paths(settings, secrets),
     )
+
+
+def _return_paths(settings: Settings, secrets: Secrets) -> Issuer | None:
+    """Addresses of ours, if something listens for what comes back to them."""
+    bounce = settings.bounce
+    if not bounce.listen:
+        return None
+    key = secrets.derive(_RETURN_PATHS)
+    return Issuer(bounce.domain, bounce.token_days, key_number(secrets.current), key)
+
+
+def _report_settings(settings: Settings) -> ReportSettings:
+    # A report may have the whole message in it that it is about.
+    most = settings.smtp.max_message_bytes + _REPORT_BYTES
+    return ReportSettings(
+        settings.relay.hostname, most, settings.smtp.idle_seconds, proxies=_proxies(settings)
+    )
+
+
+def _proxies(settings: Settings) -> tuple[Network, ...]:
+    return tuple(parse_network(text) for text in settings.smtp.proxy_from)
 
 
 def _session_settings(settings: Settings) -> SessionSettings:
@@ -184,7 +223,7 @@ def _session_settings(settings: Settings) -> SessionSettings:
         max_auth_failures=smtp.max_auth_failures,
         max_auth_failures_per_address=smtp.max_auth_failures_per_address,
         auth_failures_seconds=smtp.auth_failures_seconds,
-        proxies=tuple(parse_network(text) for text in smtp.proxy_from),
+        proxies=_proxies(settings),
         allow_plaintext_auth=smtp.allow_plaintext_auth,
         enhanced_status_codes=smtp.enhanced_status_codes,
     )

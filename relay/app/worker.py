@@ -135,6 +135,7 @@ class _Worker:
             task.add_done_callback(self._ended)
             tasks.append(task)
         parts.listener.start(_of(sockets, "smtp"))
+        parts.reports.start(_of(sockets, "bounce"))
         await parts.http.start(_of(sockets, "http"))
         for task in parts.http.tasks:
             task.add_done_callback(self._ended)
@@ -152,10 +153,12 @@ class _Worker:
         """Stop accepting, finish what runs, give back what was not begun; HTTP tells of it to the end."""
         parts = self._parts
         parts.readiness.is_draining = not self._is_superseded
-        parts.listener.stop_accepting()
+        listeners = (parts.listener, parts.reports)
+        for listener in listeners:
+            listener.stop_accepting()
         if self._is_superseded:
             await parts.http.drain(_DRAIN_HTTP_SECONDS)
-        await parts.listener.drain(_DRAIN_SESSIONS_SECONDS)
+        await asyncio.gather(*(listener.drain(_DRAIN_SESSIONS_SECONDS) for listener in listeners))
         await parts.delivery.drain(_DRAIN_DELIVERY_SECONDS)
         await parts.http.drain(_DRAIN_HTTP_SECONDS)
         for task in tasks:

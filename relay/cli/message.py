@@ -80,6 +80,8 @@ def _decision(found: dict[str, Any], record: dict[str, Any]) -> Iterator[str]:
         yield f"allowed      {grant['role']} {grant['address']} ({by})"
     yield f"signed       {record['signed_by'] or 'no: ' + record['unsigned_because']}"
     yield f"return path  {found['return_path'] or '<>'}"
+    if found["reverse_path"] != found["return_path"]:
+        yield f"on the wire  {found['reverse_path']}"
     for name in ("added", "removed"):
         for field in record[name]:
             yield f"{name:<12} {' '.join(field.split())}"
@@ -97,8 +99,18 @@ def _recipients(found: dict[str, Any]) -> Iterator[str]:
                     f"  attempt {tried['attempt']}  {instant(tried['at'])} {tried['host']}"
                     f" {tried['phase']}: {words} -> {tried['outcome']}"
                 )
+        for notice in found["notices"]:
+            for late in notice["late"]:
+                if late["address"] == one["address"]:
+                    yield f"  {notice['kind']:<9}  {instant(late['at'])} reported by {_late(late)}"
     for notice in found["notices"]:
         yield f"notice       {notice['kind']} {notice['state']}"
+
+
+def _late(late: dict[str, Any]) -> str:
+    """Who reports, and its words."""
+    words = (late["code"], late["enhanced"] or late["status"], late["text"])
+    return f"{late['host']}: {' '.join(str(word) for word in words if word)}"
 
 
 def _refused(found: dict[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, exists, select
 from relay.outcome.transitions import State
 from relay.queue.values import StoreUnavailable
 from relay.queue.writer import GroupWriter, alone
-from relay.store.tables import attempt, body_chunk, message, outbox, recipient, refusal
+from relay.store.tables import attempt, body_chunk, message, outbox, recipient, refusal, report
 from relay.submission.identifiers import compose_id
 
 _WAITING = (State.QUEUED.value, State.LEASED.value, State.HELD.value)
@@ -100,7 +100,7 @@ def expire(connection: Connection, before: int) -> bool:
     is_waiting = exists().where(recipient.c.message_id == message.c.id, recipient.c.state.in_(_WAITING))
     old = select(message.c.id).where(message.c.id < before, ~is_waiting).limit(_EXPIRE_MESSAGES)
     ids = list(connection.execute(old).scalars())
-    for table in (body_chunk, attempt, outbox, recipient):
+    for table in (body_chunk, attempt, outbox, recipient, report):
         connection.execute(delete(table).where(table.c.message_id.in_(ids)))
     connection.execute(delete(message).where(message.c.id.in_(ids)))
     connection.execute(delete(refusal).where(refusal.c.id < before))

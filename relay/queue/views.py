@@ -173,9 +173,13 @@ def _attempts(connection: Connection, message_id: int) -> list[dict[str, Any]]:
 
 
 def _notices(connection: Connection, message_id: int) -> list[dict[str, Any]]:
-    columns = (outbox.c.kind, outbox.c.state, outbox.c.created_at, outbox.c.last_error)
+    """Whom to tell of what, with what others reported of recipients after they took the message."""
+    columns = (outbox.c.kind, outbox.c.state, outbox.c.created_at, outbox.c.last_error, outbox.c.payload)
     query = select(*columns).where(outbox.c.message_id == message_id).order_by(outbox.c.id)
-    return _rows(connection.execute(query))
+    found = _rows(connection.execute(query))
+    for row in found:
+        row["late"] = [one for one in orjson.loads(row.pop("payload")) if one.get("late")]
+    return found
 
 
 def find_refusal(connection: Connection, key: str) -> dict[str, Any] | None:

@@ -100,6 +100,18 @@ def parse_mail(argument: bytes | str, *, max_size: int) -> MailCommand:
     return MailCommand(mailbox, _body(parameters), _size(parameters, max_size))
 
 
+def parse_mail_of_server(argument: bytes | str, *, max_size: int) -> str:
+    """The sender that another mail server names, empty for the null one; CommandError as above.
+
+    Nothing is sent to it and nothing is decided by it, so that it may be any text without blanks.
+    """
+    address, rest = _split(argument, _match_mail)
+    parameters = _parameters(rest) if rest else {}
+    _body(parameters)
+    _size(parameters, max_size)
+    return address
+
+
 def parse_rcpt(argument: bytes | str) -> Mailbox:
     """``TO:<a@b.example>``; CommandError for anything else.  No parameter is known."""
     address, rest = _split(argument, _match_rcpt)

@@ -13,6 +13,7 @@ from relay.submission.envelope import (
     CommandFault,
     MailCommand,
     parse_mail,
+    parse_mail_of_server,
     parse_rcpt,
 )
 
@@ -151,3 +152,37 @@ def test_r46_commands_raise_their_own_error_only(argument: bytes | str) -> None:
         text = argument if isinstance(argument, str) else argument.decode("ascii")
         assert str(mailbox).lower() in text.lower()
     assert all(subject.isascii() and (not subject or subject.isprintable()) for subject in subjects)
+
+
+class TestServers:
+    """Another server's sender decides nothing: it is any text, but the command is as strict."""
+
+    @pytest.mark.parametrize(
+        ("argument", "sender"),
+        [
+            ("FROM:<>", ""),
+            ("FROM:<> SIZE=1000 BODY=8BITMIME", ""),
+            ("FROM:<a@b.example>", "a@b.example"),
+            ("FROM:<odd..dots@b>", "odd..dots@b"),
+            ('FROM:<"quoted"@b.example>', '"quoted"@b.example'),
+        ],
+    )
+    def test_any_sender_is_taken(self, argument, sender):
+        assert parse_mail_of_server(argument, max_size=_MAX) == sender
+
+    @pytest.mark.parametrize(
+        ("argument", "fault"),
+        [
+            ("TO:<a@b.example>", CommandFault.SYNTAX),
+            ("FROM:", CommandFault.SYNTAX),
+            ("FROM:<a b@c.example>", CommandFault.SYNTAX),
+            ("FROM:<> SIZE=1001", CommandFault.TOO_LARGE),
+            ("FROM:<> SIZE=x", CommandFault.BAD_PARAMETER),
+            ("FROM:<> BODY=BINARYMIME", CommandFault.BAD_PARAMETER),
+            ("FROM:<> SMTPUTF8", CommandFault.UNKNOWN_PARAMETER),
+        ],
+    )
+    def test_the_rest_is_refused(self, argument, fault):
+        with pytest.raises(CommandError) as caught:
+            parse_mail_of_server(argument, max_size=_MAX)
+        assert caught.value.fault is fault

@@ -1,0 +1,97 @@
+"""What others report of a message after they took it, written down once with who must be told.
+
+The state of a recipient stays: it was delivered, and what was reported of it stands in the notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from relay.outcome.transitions import State
+from relay.queue.event_rows import new_row
+from relay.queue.values import QueuedRecipient
+from relay.queue.writer import GroupWriter, Job
+from relay.store.engine import Store
+from relay.store.tables import message, outbox, recipient, report
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A message that may be reported on.
+
+    ``reverse_path`` is the address that reports come back to; ``recipients`` lacks those that have bounced:
+    of them nothing more is to be told.
+    """
+
+    message_id: int
+    account_id: str
+    reverse_path: str
+    recipients: tuple[QueuedRecipient, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LateReport:
+    """One kind of thing that is reported of recipients, by number, each with its notice."""
+
+    message_id: int
+    account_id: str
+    kind: str
+    at: int
+    notices: dict[int, dict[str, Any]]
+
+
+class Reports:
+    """Looks up and records for one worker process.  ``next_id`` makes the outbox rows' ids."""
+
+    def __init__(self, store: Store, writer: GroupWriter, next_id: Callable[[], int]) -> None:
+        self._store = store
+        self._writer = writer
+        self._next_id = next_id
+
+    async def find(self, message_id: int) -> Reported | None:
+        """The message, while its record is kept."""
+        return await asyncio.to_thread(self._find, message_id)
+
+    def record(self, late: LateReport) -> asyncio.Future[tuple[int, ...]]:
+        """Resolves when it is durable, to the recipients of whom it was not known yet."""
+        return self._writer.submit(Job(self._run, late))
+
+    def _find(self, message_id: int) -> Reported | None:
+        with self._store.read() as connection:
+            of = connection.execute(select(message).where(message.c.id == message_id)).first()
+            if of is None:
+                return None
+            query = (
+                select(recipient)
+                .where(recipient.c.message_id == message_id, recipient.c.state != State.BOUNCED.value)
+                .order_by(recipient.c.number)
+            )
+            rows = connection.execute(query).all()
+        recipients = tuple(QueuedRecipient(row.number, row.address, row.domain, row.attempts) for row in rows)
+        return Reported(message_id, of.account_id, of.reverse_path, recipients)
+
+    def _run(self, connection: Connection, reports: Sequence[LateReport]) -> list[tuple[int, ...]]:
+        return [record(connection, one, self._next_id) for one in reports]
+
+
+def record(connection: Connection, late: LateReport, next_id: Callable[[], int]) -> tuple[int, ...]:
+    """Write down what is new of it and whom to tell, in the caller's transaction; gives the numbers."""
+    new = tuple(number for number in late.notices if _is_new(connection, late, number))
+    if new:
+        notices = [late.notices[number] for number in new]
+        row = new_row(next_id(), late.account_id, late.message_id, late.kind, notices, late.at)
+        connection.execute(insert(outbox), [row])
+    return new
+
+
+def _is_new(connection: Connection, late: LateReport, number: int) -> bool:
+    insert_or_not = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    row = {"message_id": late.message_id, "number": number, "kind": late.kind, "at": late.at}
+    added = insert_or_not(report).values(row).on_conflict_do_nothing().returning(report.c.number)
+    return connection.execute(added).first() is not None
