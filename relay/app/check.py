@@ -69,6 +69,8 @@ def _over_the_network(
         yield _Named("names", _one(Skipped("host name, identities", "DNS does not answer")))
         return
     yield _Named("host name", probes.host_name(settings, resolver))
+    if settings.bounce.domain:
+        yield _Named("bounce domain", probes.bounce_domain(settings, resolver))
     for row, keys in probes.identities(store):
         yield _Named(f"identity {row.name}", probes.identity(settings, row, keys, resolver))
 

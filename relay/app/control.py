@@ -37,6 +37,7 @@ def ground_on(settings: Settings, store: Store, secrets: Secrets, actor: str) ->
         simulator_domain=settings.simulator.domain,
         public_url=settings.http.public_url,
         reputation=_limits(settings),
+        hears_reports=bool(settings.bounce.listen),
     )
 
 

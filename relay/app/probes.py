@@ -19,7 +19,7 @@ from relay.app.findings import Finding, Ok, Skipped, Wrong
 from relay.app.listen import Endpoint, ListenError, bind
 from relay.app.outside import ALIVE
 from relay.control import verification
-from relay.control.proof import Result
+from relay.control.proof import Purpose, Result
 from relay.queue.workers import now as store_now
 from relay.resolver import Absent, Found, Resolver, Unavailable
 from relay.settings import Settings, parse_endpoint
@@ -202,7 +202,7 @@ def _first_words(sock: socket.socket, endpoint: Endpoint) -> str:
         sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n")
     while (piece := sock.recv(2000)) and len(said) < 2000:
         said += piece
-        if endpoint.protocol == "smtp":
+        if endpoint.protocol != "http":
             break
     return said.decode("ascii", "replace").strip()
 
@@ -235,32 +235,65 @@ async def host_name(settings: Settings, resolver: Resolver) -> list[Finding]:
     return [Ok("host name", f"{name}, {', '.join(answer.records)}")]
 
 
+async def bounce_domain(settings: Settings, resolver: Resolver) -> list[Finding]:
+    """Reports to our own return paths come to us, and receivers may know that we send for their domain."""
+    name, hostname = settings.bounce.domain, settings.relay.hostname
+    answer = await resolver.mx(name)
+    found: list[Finding] = []
+    if not isinstance(answer, Unavailable):
+        hosts = [one.host for one in answer.records] if isinstance(answer, Found) else []
+        if hostname not in hosts:
+            has = ", ".join(hosts) or "none"
+            mend = f"publish MX {name}: 10 {hostname}"
+            found.append(Wrong("bounce domain", f"the MX of {name} is {has}, not {hostname}", mend))
+    found += await _spf(settings, name, resolver)
+    return found or [Ok("bounce domain", f"{name}, MX and SPF are in DNS")]
+
+
 def identities(opened: Opened) -> Iterator[tuple[IdentityRow, list[KeyRow]]]:
-    """The domains that are verified, with their keys."""
+    """What is verified and has records in DNS, with its keys."""
     if opened is None:
         return
     with opened.read() as connection:
         verified = [row for row in rows.every(connection, None) if row.verification_status == "SUCCESS"]
-        for row in [row for row in verified if row.type == "DOMAIN"][:_MOST_IDENTITIES]:
+        shown = [row for row in verified if row.type == "DOMAIN" or row.mail_from_domain]
+        for row in shown[:_MOST_IDENTITIES]:
             yield row, rows.keys(connection, row.id)
 
 
 async def identity(
     settings: Settings, row: IdentityRow, keys: list[KeyRow], resolver: Resolver
 ) -> list[Finding]:
-    """The DKIM record of each key that signs, and that there is an SPF record."""
+    """The DKIM record of each key that signs, those of a MAIL FROM domain, and that there is SPF."""
     found: list[Finding] = []
-    if row.dkim_enabled:
-        signing = [key for key in keys if key.status == verification.SIGNING_KEY]
-        for look in await verification.look(row, signing, resolver):
-            if look.key_id is not None and look.result in (Result.MISSING, Result.DIFFERENT):
-                mend = f"publish TXT {look.name}: {look.expected}"
-                found.append(Wrong(f"DKIM of {row.name}", f"{look.name}: {look.result}", mend))
-    spf = await resolver.txt(row.name)
-    if not isinstance(spf, Unavailable) and not _has_spf(spf):
-        mend = f'publish TXT {row.name}: "v=spf1 a:{settings.relay.hostname} ~all"'
-        found.append(Wrong(f"SPF of {row.name}", "no record", mend))
-    return found or [Ok(f"identity {row.name}", "DKIM and SPF are in DNS")]
+    signing = [key for key in keys if row.dkim_enabled and key.status == verification.SIGNING_KEY]
+    for look in await verification.look(row, signing, resolver, settings.relay.hostname):
+        if look.result in (Result.MISSING, Result.DIFFERENT) and (
+            look.key_id is not None or look.purpose is not Purpose.IDENTITY
+        ):
+            subject = f"DKIM of {row.name}" if look.key_id is not None else _OF_MAIL_FROM[look.purpose]
+            mend = f"publish {look.type} {look.name}: {look.expected}"
+            found.append(Wrong(subject.format(row), f"{look.name}: {look.result}", mend))
+    if row.mail_from_domain and not settings.bounce.listen:
+        subject = _OF_MAIL_FROM[Purpose.MAIL_FROM].format(row)
+        found.append(Wrong(subject, "nothing listens for reports on its mail", "set [bounce] listen"))
+    if row.type == "DOMAIN":
+        found += await _spf(settings, row.name, resolver)
+    return found or [Ok(f"identity {row.name}", "its records are in DNS")]
+
+
+_OF_MAIL_FROM = {
+    Purpose.MAIL_FROM: "MAIL FROM of {0.name}",
+    Purpose.ADVICE: "SPF of {0.mail_from_domain}",
+}
+
+
+async def _spf(settings: Settings, name: str, resolver: Resolver) -> list[Finding]:
+    spf = await resolver.txt(name)
+    if isinstance(spf, Unavailable) or _has_spf(spf):
+        return []
+    mend = f'publish TXT {name}: "v=spf1 a:{settings.relay.hostname} ~all"'
+    return [Wrong(f"SPF of {name}", "no record", mend)]
 
 
 def _has_spf(answer: Found[str] | Absent) -> bool:

@@ -90,18 +90,58 @@ def verify(ground: Ground, as_json: bool, name: str, account_id: str) -> None:
         "arn": done.view.arn,
         "verification_status": done.view.row.verification_status,
         "dkim_status": done.view.row.dkim_status,
+        **({"mail_from_status": done.view.row.mail_from_status} if done.view.mail_from else {}),
     }
     if as_json:
         show_record({**shown, "records": [one.as_record() for one in done.records]}, as_json=True)
     else:
         for one in done.records:
-            click.echo(f"{one.type} {one.name}: {one.result}")
+            advice = " (advice)" if one.purpose == "advice" else ""
+            click.echo(f"{one.type} {one.name}: {one.result}{advice}")
             click.echo(f"  expected  {one.expected}")
             for value in one.found or [f"({one.reason or 'nothing'})"]:
                 click.echo(f"  DNS has   {value}")
         show_record(shown, as_json=False)
     if done.view.row.verification_status != "SUCCESS":
         sys.exit(1)
+
+
+@command.command(name="mail-from")
+@click.argument("name")
+@_account
+@click.option("--domain", help="A subdomain of the identity that has no other use.")
+@click.option(
+    "--on-mx-failure",
+    type=click.Choice(["use-default-value", "reject-message"]),
+    default="use-default-value",
+    show_default=True,
+    help="While DNS does not show its MX: send with the relay's own return path, or refuse.",
+)
+@click.option("--remove", is_flag=True, help="Send with the relay's own return path again.")
+@on_store
+def mail_from_(
+    ground: Ground,
+    as_json: bool,
+    name: str,
+    account_id: str,
+    domain: str | None,
+    on_mx_failure: str,
+    remove: bool,
+) -> None:
+    """Send with an envelope sender in a domain of the owner's; without options, show it."""
+    from relay.control import identities, mail_from
+
+    if domain is not None and remove:
+        raise click.UsageError("--domain and --remove exclude each other.")
+    if domain is not None:
+        on_failure = on_mx_failure.upper().replace("-", "_")
+        view = mail_from.put(ground, name, account_id, domain, on_failure)
+    elif remove:
+        view = mail_from.remove(ground, name, account_id)
+    else:
+        view = identities.show(ground, name, account_id)
+    records = identities.mail_from_records(view.row, ground.hostname)
+    show_record({"arn": view.arn, "mail_from": view.mail_from, "dns_records": records}, as_json=as_json)
 
 
 @command.command(name="confirm")

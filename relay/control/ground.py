@@ -48,7 +48,8 @@ class Ground:
     numbers of their own may send, ``intervals`` how often DNS is asked about identities; ``dns`` makes the
     resolver that is asked, since few operations need one.  ``hostname`` is ours, in mail that we write;
     ``simulator_domain`` is that of the mailbox simulator, empty for none.  ``public_url`` is where our
-    pages are, empty if they are for nobody else.  ``reputation`` is what rates are held against.
+    pages are, empty if they are for nobody else.  ``reputation`` is what rates are held against;
+    ``hears_reports`` tells that something of ours listens for reports on mail that has left.
     """
 
     store: Store
@@ -63,6 +64,7 @@ class Ground:
     simulator_domain: str = "simulator.amazonses.com"
     public_url: str = ""
     reputation: Limits = Limits()  # noqa: RUF009  # frozen
+    hears_reports: bool = False
 
     @contextmanager
     def write(self) -> Iterator[ControlWrite]:

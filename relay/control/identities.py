@@ -28,10 +28,23 @@ class IdentityView:
     arn: str
     keys: tuple[KeyRow, ...]
     policies: tuple[str, ...] = ()
+    hostname: str = ""
 
     @property
     def dns_records(self) -> list[dict[str, str]]:
-        return dns_records(self.row, self.keys)
+        return [*dns_records(self.row, self.keys), *mail_from_records(self.row, self.hostname)]
+
+    @property
+    def mail_from(self) -> dict[str, str | None] | None:
+        """The custom MAIL FROM domain, if there is one."""
+        row = self.row
+        if row.mail_from_domain is None:
+            return None
+        return {
+            "domain": row.mail_from_domain,
+            "status": row.mail_from_status,
+            "on_mx_failure": row.mail_from_on_failure,
+        }
 
     def as_record(self) -> dict[str, Any]:
         """What scripts read."""
@@ -51,6 +64,7 @@ class IdentityView:
             "policies": list(self.policies),
             "configuration_set": row.configuration_set,
             "feedback_forwarding": row.feedback_forwarding,
+            "mail_from": self.mail_from,
             "dns_records": self.dns_records,
         }
 
@@ -65,6 +79,17 @@ def dns_records(row: IdentityRow, keys: Sequence[KeyRow]) -> list[dict[str, str]
     ]
     token = {"type": "TXT", "name": f"_amazonses.{row.name}", "value": row.verification_token}
     return [*records, token]
+
+
+def mail_from_records(row: IdentityRow, hostname: str) -> list[dict[str, str]]:
+    """What the owner puts into DNS for a MAIL FROM domain: reports come to us, and we send for it."""
+    name = row.mail_from_domain
+    if name is None:
+        return []
+    return [
+        {"type": "MX", "name": name, "value": f"10 {hostname}"},
+        {"type": "TXT", "name": name, "value": f"v=spf1 a:{hostname} ~all"},
+    ]
 
 
 def normalised(name: str) -> str:
@@ -129,7 +154,7 @@ def show(ground: Ground, name: str, account_id: str) -> IdentityView:
             )
         keys = tuple(identities.keys(connection, row.id))
         policies = tuple(identities.policies(connection, row.id))
-    return IdentityView(row, identity_arn(ground.region, account_id, name), keys, policies)
+    return IdentityView(row, identity_arn(ground.region, account_id, name), keys, policies, ground.hostname)
 
 
 def every(ground: Ground, account_id: str | None) -> list[IdentityView]:

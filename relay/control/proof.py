@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 PENDING, SUCCESS, FAILED = "PENDING", "SUCCESS", "FAILED"
 TEMPORARY_FAILURE, NOT_STARTED = "TEMPORARY_FAILURE", "NOT_STARTED"
@@ -25,6 +26,37 @@ class Result(StrEnum):
     DIFFERENT = "different"  # there are records of this name, ours is not among them
     MISSING = "missing"
     UNAVAILABLE = "unavailable"  # nobody could say
+
+
+class Purpose(StrEnum):
+    """What a record is looked up for."""
+
+    IDENTITY = "identity"  # it proves the domain, or publishes a key
+    MAIL_FROM = "mail_from"  # reports on its mail come to us
+    ADVICE = "advice"  # receivers want it; nothing of ours depends on it
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCheck:
+    """One DNS record: what the owner was told to publish, and what is there.
+
+    ``found`` are the values of that name; ``reason`` says why nobody could answer.  ``key_id`` is None
+    for what is no signing key.
+    """
+
+    type: str
+    name: str
+    expected: str
+    found: tuple[str, ...]
+    result: Result
+    reason: str | None
+    key_id: int | None
+    purpose: Purpose = Purpose.IDENTITY
+
+    def as_record(self) -> dict[str, Any]:
+        record = asdict(self)
+        del record["key_id"]
+        return {**record, "found": list(self.found), "purpose": self.purpose.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +146,16 @@ def key_result(expected: str, found: Sequence[str]) -> Result:
     """Whether a TXT record publishes our key: the same ``p=``, whatever else it says (RFC 6376 3.6.1)."""
     ours = _public_key(expected)
     return _among(any(_public_key(value) == ours for value in found), found)
+
+
+def mx_result(hostname: str, found: Sequence[tuple[int, str]]) -> Result:
+    """Whether the one mail exchanger is us, with the preference that SES wants; several fail."""
+    return _among(list(found) == [(10, hostname)], [host for _, host in found])
+
+
+def spf_result(_expected: str, found: Sequence[str]) -> Result:
+    """Whether there is an SPF record, and only one (RFC 7208 section 4.5); whom it names is not judged."""
+    return _among(sum(text.lower().split(" ", 1)[0] == "v=spf1" for text in found) == 1, found)
 
 
 def _among(is_there: bool, found: Sequence[str]) -> Result:

@@ -202,6 +202,30 @@ def test_dns_faults_are_named_and_nothing_else(relay, bind):
         assert wrong(relay) == ["DNS"]
 
 
+def test_bounce_domain_and_mail_from_domains_lead_to_us(relay, bind):
+    port = free_ports(1)[0]
+    set_up(relay, RELAY_BOUNCE__DOMAIN="bounces.owner.example", RELAY_BOUNCE__LISTEN=f"127.0.0.1:{port}")
+    relay.run("identity", "mail-from", "owner.example", "--account", OWNER, "--domain", "mf.owner.example")
+    owner = [SPF, *records(relay)]
+    spf = [txt(f"{name}.owner.example", "v=spf1 a:relay.example ~all") for name in ("bounces", "mf")]
+    right = [*spf, f"bounces IN MX 10 {NAME}.", f"mf IN MX 10 {NAME}."]
+    try:
+        bind.publish("owner.example", *owner, *right)
+        assert wrong(relay) == []
+        assert f"port 127.0.0.1:{port}" in relay.invoke("check")[1]
+        bind.publish("owner.example", *owner, *spf, "bounces IN MX 10 other.example.", right[-1])
+        assert wrong(relay) == ["bounce domain"]
+        bind.publish("owner.example", *owner, *right[:-1])
+        assert wrong(relay) == ["MAIL FROM of owner.example"]
+        bind.publish("owner.example", *owner, *right[2:])
+        assert sorted(wrong(relay)) == ["SPF of bounces.owner.example", "SPF of mf.owner.example"]
+        bind.publish("owner.example", *owner, *right)
+        set_up(relay, RELAY_BOUNCE__DOMAIN="", RELAY_BOUNCE__LISTEN="")
+        assert wrong(relay) == ["MAIL FROM of owner.example"]
+    finally:
+        bind.publish("owner.example", *owner)
+
+
 @pytest.mark.parametrize("variable", ["RELAY_SMTP__LISTEN", "RELAY_HTTP__LISTEN"])
 def test_port_of_another_program_is_named(relay, variable):
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from relay.control import accounts, confirmation, dkim, identities, verification
+from relay.control import accounts, confirmation, dkim, identities, mail_from, verification
 from relay.control.ground import ControlError, Ground, now
-from relay.control.proof import Result
+from relay.control.proof import Purpose, Result
 from relay.control.verification import RecordCheck
 from relay.resolver import Absent, Answer, Found, Unavailable
 from relay.store import changes
@@ -16,6 +17,7 @@ from relay.store import identities as rows
 from relay.store.engine import Store
 from relay.store.identities import IdentityRow
 from relay.store.secrets import Secrets
+from tests.support.zone import Zone
 
 OWNER = "111122223333"
 HOUR = 3_600_000_000
@@ -179,7 +181,7 @@ async def test_token_may_stand_at_the_domain_itself(ground):
             "owner.example": Found(("v=spf1 -all", f"amazonses:{row.verification_token}")),
         }
     )
-    key, token = await verification.look(row, keys, zone)
+    key, token = await verification.look(row, keys, zone, "relay.example")
     assert (key.result, key.reason) == (Result.UNAVAILABLE, "no answer")
     assert (token.result, token.name) == (Result.FOUND, "owner.example")
 
@@ -204,3 +206,96 @@ class TestAddress:
         assert len(stored) == 64
         with pytest.raises(ControlError, match="no address waits"):
             confirmation.confirm(ground, stored)
+
+
+class TestMailFrom:
+    """A custom MAIL FROM domain lives by the same 72 hours, beside its identity's own status."""
+
+    DOMAIN = "bounce.owner.example"
+
+    @pytest.fixture
+    def hearing(self, ground: Ground) -> Ground:
+        return replace(ground, hears_reports=True, hostname="relay.example")
+
+    def begun(self, ground: Ground, name: str = "owner.example", **options: str) -> IdentityRow:
+        identities.create(ground, name, OWNER, verified=True)
+        return mail_from.put(ground, name, OWNER, self.DOMAIN, **options).row
+
+    def looked(self, ground: Ground, result: Result, at: int, *, restart: bool = False) -> IdentityRow:
+        row = current(ground).row
+        check = RecordCheck("MX", self.DOMAIN, "", (), result, None, None, Purpose.MAIL_FROM)
+        verification.apply(ground, row, (check,), at, restart=restart)
+        return current(ground).row
+
+    def test_pending_fails_after_72_hours_and_begins_anew_at_the_owners_word(self, hearing):
+        began = self.begun(hearing).mail_from_requested_at
+        row = self.looked(hearing, Result.DIFFERENT, began + 71 * HOUR)
+        assert (row.mail_from_status, row.check_at) == ("PENDING", began + 71 * HOUR + 60_000_000)
+        row = self.looked(hearing, Result.MISSING, began + 72 * HOUR)
+        assert (row.mail_from_status, row.check_at) == ("FAILED", None)
+        assert self.looked(hearing, Result.FOUND, began + 73 * HOUR).mail_from_status == "FAILED"
+        row = self.looked(hearing, Result.FOUND, began + 74 * HOUR, restart=True)
+        assert (row.mail_from_status, row.verification_status) == ("SUCCESS", "SUCCESS")
+
+    def test_lost_mx_has_72_hours_from_when_it_was_lost(self, hearing):
+        began = self.begun(hearing).mail_from_requested_at
+        lost = began + 1000 * HOUR
+        assert self.looked(hearing, Result.FOUND, began).mail_from_status == "SUCCESS"
+        assert self.looked(hearing, Result.UNAVAILABLE, lost - HOUR).mail_from_status == "SUCCESS"
+        assert self.looked(hearing, Result.MISSING, lost).mail_from_status == "TEMPORARY_FAILURE"
+        assert self.looked(hearing, Result.MISSING, lost + 71 * HOUR).mail_from_status == "TEMPORARY_FAILURE"
+        row = self.looked(hearing, Result.MISSING, lost + 72 * HOUR)
+        assert (row.mail_from_status, row.verification_status) == ("FAILED", "SUCCESS")
+
+    def test_found_again_it_is_as_if_never_lost(self, hearing):
+        began = self.begun(hearing).mail_from_requested_at
+        self.looked(hearing, Result.FOUND, began)
+        self.looked(hearing, Result.MISSING, began + HOUR)
+        self.looked(hearing, Result.FOUND, began + 71 * HOUR)
+        assert self.looked(hearing, Result.MISSING, began + 80 * HOUR).mail_from_status == "TEMPORARY_FAILURE"
+
+    def test_look_at_the_domain_before_says_nothing_of_the_new_one(self, hearing):
+        before = self.begun(hearing)
+        mail_from.put(hearing, "owner.example", OWNER, "other.owner.example")
+        check = RecordCheck("MX", self.DOMAIN, "", (), Result.FOUND, None, None, Purpose.MAIL_FROM)
+        verification.apply(hearing, before, (check,), now())
+        row = current(hearing).row
+        assert (row.mail_from_domain, row.mail_from_status) == ("other.owner.example", "PENDING")
+        assert row.check_at is not None
+
+    def test_other_fallback_keeps_what_was_seen(self, hearing):
+        began = self.begun(hearing).mail_from_requested_at
+        self.looked(hearing, Result.FOUND, began)
+        row = mail_from.put(hearing, "owner.example", OWNER, self.DOMAIN, mail_from.REJECT_MESSAGE).row
+        assert (row.mail_from_status, row.mail_from_on_failure) == ("SUCCESS", "REJECT_MESSAGE")
+
+    def test_removed_it_leaves_nothing(self, hearing):
+        self.begun(hearing)
+        view = mail_from.remove(hearing, "owner.example", OWNER)
+        assert view.mail_from is None
+        assert view.row.mail_from_requested_at is None
+        assert [one["type"] for one in view.dns_records] == ["TXT", "TXT"]
+
+    def test_address_has_one_too_and_its_own_status_is_left_alone(self, hearing):
+        row = self.begun(hearing, "ann@owner.example")
+        check = RecordCheck("MX", self.DOMAIN, "", (), Result.MISSING, None, None, Purpose.MAIL_FROM)
+        after = verification.apply(hearing, row, (check,), row.mail_from_requested_at + 72 * HOUR)
+        assert (after.mail_from_status, after.verification_status) == ("FAILED", "SUCCESS")
+
+    async def test_one_mx_with_preference_10_is_wanted_and_spf_is_advice(self, hearing):
+        row = self.begun(hearing)
+        zone = Zone(mail={self.DOMAIN: [(10, "relay.example")]})
+        *_, mx, spf = await verification.look(row, (), zone, "relay.example")
+        assert (mx.purpose, mx.result, mx.found) == (Purpose.MAIL_FROM, Result.FOUND, ("10 relay.example",))
+        assert (spf.purpose, spf.result) == (Purpose.ADVICE, Result.MISSING)
+        for records in ([(20, "relay.example")], [(10, "relay.example"), (20, "b.example")], [(0, "")]):
+            *_, mx, _ = await verification.look(row, (), Zone(mail={self.DOMAIN: records}), "relay.example")
+            assert mx.result is Result.DIFFERENT
+        gone = Zone(mail={self.DOMAIN: Unavailable("no answer")}, texts={self.DOMAIN: ["v=spf1 -all"]})
+        *_, mx, spf = await verification.look(row, (), gone, "relay.example")
+        assert (mx.result, mx.reason, spf.result) == (Result.UNAVAILABLE, "no answer", Result.FOUND)
+
+    def test_it_needs_something_that_listens(self, ground):
+        identities.create(ground, "owner.example", OWNER, verified=True)
+        with pytest.raises(ControlError, match=r"set \[bounce\] listen"):
+            mail_from.put(ground, "owner.example", OWNER, self.DOMAIN)
