@@ -13,9 +13,9 @@ The packages are the stages a message passes, in this order:
     feedback       telling whoever asked, and the Return-Path when nobody did
 
 ``intake`` is the accept path through the first six, read top to bottom.  Around the flow stand
-``control`` (accounts, users, credentials, identities, policies), ``store`` (tables, the directory
-cache, secrets), ``httpd`` (the HTTP listener), ``console`` (its pages), ``metrics``, ``app`` (which
-builds and runs every part) and ``cli``.
+``control`` (accounts, users, credentials, identities, policies), ``reports`` (late bounces in),
+``store`` (tables, the directory cache, secrets), ``httpd`` (the HTTP listener), ``console`` (its pages),
+``metrics``, ``app`` (which builds and runs every part) and ``cli``.
 """
 
 __version__ = "0.1.0"
