@@ -20,7 +20,8 @@ from relay.queue.spool import NewMessage
 from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
 from relay.submission.identifiers import ses_message_id
 
-_REPORTED = frozenset({"bounce", "delay"})
+# An automatic answer is told by events alone, as in SES.
+_REPORTED = frozenset({"bounce", "delay", "complaint"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,6 @@ class BounceMail:
             return None
         report_id = self.next_id()
         octets = self._octets(notice, of, report_id, now)
-        if octets is None:
-            return None
         head, _, body = octets.partition(b"\r\n\r\n")
         message = QueuedMessage(
             id=report_id,
@@ -59,8 +58,8 @@ class BounceMail:
         record = orjson.dumps({"report_on": ses_message_id(of.id), "kind": notice.kind}).decode()
         return NewMessage(message, (to,), record, lease)
 
-    def _octets(self, notice: Notice, of: QueuedMessage, report_id: int, now: int) -> bytes | None:
-        """The report in the form of its kind; None for what is told by events alone, as in SES."""
+    def _octets(self, notice: Notice, of: QueuedMessage, report_id: int, now: int) -> bytes:
+        """The report in the form of its kind."""
         frame: dict[str, Any] = {
             "hostname": self.hostname,
             "to": of.return_path,
@@ -72,8 +71,6 @@ class BounceMail:
         }
         if notice.kind == "complaint":
             return complaint_mail.compose(Complaint(**frame, said=complaint_mail.said(notice.recipients)))
-        if notice.kind not in ("bounce", "delay"):
-            return None
         retry_until = of.expires_at if notice.kind == "delay" else None
         failed = failed_recipients(notice.recipients)
         return compose(Report(**frame, recipients=failed, retry_until=retry_until))

@@ -1,6 +1,7 @@
 """What others report of a message after they took it, written down once with who must be told.
 
-The state of a recipient stays: it was delivered, and what was reported of it stands in the notices.
+The state of a recipient stays: it was delivered, and what was reported of it stands in the notices.  An
+address that turns out bad, or whose owner complains, gets on the account's suppression list with it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.outcome.transitions import State
 from relay.queue.event_rows import new_row
+from relay.queue.suppression import Cause, suppress
 from relay.queue.values import QueuedRecipient
 from relay.queue.writer import GroupWriter, Job
 from relay.store.engine import Store
+from relay.store.suppression import BOUNCE, COMPLAINT
 from relay.store.tables import message, outbox, recipient, report
 
 
@@ -31,19 +34,23 @@ class Reported:
 
     message_id: int
     account_id: str
+    configuration_set: str | None
     reverse_path: str
     recipients: tuple[QueuedRecipient, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LateReport:
-    """One kind of thing that is reported of recipients, by number, each with its notice."""
+    """One kind of thing that is reported of recipients, by number, each with its notice.
 
-    message_id: int
-    account_id: str
+    ``suppressed`` are those that the sender should not send to any more.
+    """
+
+    of: Reported
     kind: str
     at: int
     notices: dict[int, dict[str, Any]]
+    suppressed: frozenset[int] = frozenset()
 
 
 class Reports:
@@ -74,7 +81,7 @@ class Reports:
             )
             rows = connection.execute(query).all()
         recipients = tuple(QueuedRecipient(row.number, row.address, row.domain, row.attempts) for row in rows)
-        return Reported(message_id, of.account_id, of.reverse_path, recipients)
+        return Reported(message_id, of.account_id, of.configuration_set, of.reverse_path, recipients)
 
     def _run(self, connection: Connection, reports: Sequence[LateReport]) -> list[tuple[int, ...]]:
         return [record(connection, one, self._next_id) for one in reports]
@@ -85,13 +92,25 @@ def record(connection: Connection, late: LateReport, next_id: Callable[[], int])
     new = tuple(number for number in late.notices if _is_new(connection, late, number))
     if new:
         notices = [late.notices[number] for number in new]
-        row = new_row(next_id(), late.account_id, late.message_id, late.kind, notices, late.at)
+        row = new_row(next_id(), late.of.account_id, late.of.message_id, late.kind, notices, late.at)
         connection.execute(insert(outbox), [row])
+        suppress(connection, [_cause(late, number) for number in new if number in late.suppressed])
     return new
+
+
+def _cause(late: LateReport, number: int) -> Cause:
+    return Cause(
+        account_id=late.of.account_id,
+        configuration_set=late.of.configuration_set,
+        message_id=late.of.message_id,
+        address=late.notices[number]["address"],
+        reason=COMPLAINT if late.kind == "complaint" else BOUNCE,
+        at=late.at,
+    )
 
 
 def _is_new(connection: Connection, late: LateReport, number: int) -> bool:
     insert_or_not = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    row = {"message_id": late.message_id, "number": number, "kind": late.kind, "at": late.at}
+    row = {"message_id": late.of.message_id, "number": number, "kind": late.kind, "at": late.at}
     added = insert_or_not(report).values(row).on_conflict_do_nothing().returning(report.c.number)
     return connection.execute(added).first() is not None

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from relay.outcome.bounce_types import bounce_kind
 from relay.queue.values import QueuedRecipient
 from relay.reports.report import About, Kind, Report
 
+# "Undetermined" in SES's words (``relay.outcome.bounce_types``).
 _UNEXPLAINED = "5.0.0"
 
 
@@ -40,6 +42,13 @@ def _is_near(domain: str, reporter: str) -> bool:
     return domain == reporter or reporter.endswith(f".{domain}")
 
 
+def is_bad(about: About, *, is_sure: bool) -> bool:
+    """Whether the address should no longer be sent to; ``is_sure`` tells that nobody else can be meant."""
+    if about.kind is Kind.COMPLAINT:
+        return is_sure
+    return about.kind is Kind.BOUNCE and bounce_kind(about.status or _UNEXPLAINED, about.text).is_hard
+
+
 def notice(to: QueuedRecipient, about: About, report: Report, at: int, peer: str) -> dict[str, Any]:
     """As the settlement words it (``relay.queue.settlement``), and what only a report has."""
     host = about.host or peer
@@ -55,7 +64,6 @@ def notice(to: QueuedRecipient, about: About, report: Report, at: int, peer: str
         "at": at,
         "attempts": to.attempts,
         "late": True,
-        "undetermined": about.kind is Kind.BOUNCE and about.status is None,
         "report_id": report.report_id,
         **report.details,
     }

@@ -16,7 +16,7 @@ from relay import metrics
 from relay.maillog import Log
 from relay.queue.reports import LateReport, Reported, Reports
 from relay.queue.values import StoreUnavailable
-from relay.reports.belief import believed, notice
+from relay.reports.belief import believed, is_bad, notice
 from relay.reports.reading import read
 from relay.reports.report import Kind, Report
 from relay.session import replies
@@ -109,9 +109,15 @@ class ReportHandler:
 
     async def _record(self, of: Reported, report: Report, client: str) -> None:
         at = time.time_ns() // 1000
+        concerned = believed(report, of.recipients)
         notices: defaultdict[Kind, dict[int, dict[str, object]]] = defaultdict(dict)
-        for to, about in believed(report, of.recipients):
+        for to, about in concerned:
             notices[about.kind][to.number] = notice(to, about, report, at, client)
+        bad = frozenset(
+            (about.kind, to.number)
+            for to, about in concerned
+            if is_bad(about, is_sure=bool(about.addresses) or len(concerned) == 1)
+        )
         if not notices:
             metrics.REPORTS.labels("not_believed").inc()
             named = sorted({address for about in report.about for address in about.addresses})
@@ -123,7 +129,8 @@ class ReportHandler:
             new = set(those)
             # Somebody else keeps trying: nothing is final, and there is nothing to tell.
             if kind is not Kind.DELAY:
-                late = LateReport(of.message_id, of.account_id, kind.value, at, those)
+                suppressed = frozenset(number for number in those if (kind, number) in bad)
+                late = LateReport(of, kind.value, at, those, suppressed)
                 new = set(await self._reports.record(late))
             self._log_taken(of, kind, [those[number] for number in new], client)
 

@@ -164,6 +164,19 @@ def test_complaint_reaches_the_return_path_as_an_abuse_report(gateway, app, port
     assert "Subject: Hello" in mail.get_payload(2).get_payload()
 
 
+def test_address_that_turned_out_bad_is_not_sent_to_again(gateway, app, port):
+    sent = Sent(gateway, app, "gone", "gone@customer.example", "stays@customer.example")
+    assert bring(port, sent.token, failure("gone@customer.example"))[0] == 250
+    listed = {one["address"] for one in gateway.run("suppression", "list", "--account", OWNER)}
+    assert "gone@customer.example" in listed
+    assert "stays@customer.example" not in listed
+    code, text = gateway.send(app, rcpt=["gone@customer.example", "after@customer.example"])
+    assert code == 250
+    gateway.recorder.wait_for("after@customer.example", 20)
+    states = gateway.run("message", "show", text.split()[-1])["recipients"]
+    assert states[0]["state"] == "bounced"
+
+
 def test_automatic_answer_is_kept_and_not_mailed(gateway, app, port):
     sent = Sent(gateway, app, "away")
     assert bring(port, sent.token, vacation(sent.rcpts[0]))[0] == 250

@@ -7,17 +7,19 @@ import itertools
 
 import orjson
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from relay.outcome.outcome import Bounced, Delivered
 from relay.queue.claims import claim
 from relay.queue.outbox import claim as claim_notices
-from relay.queue.reports import LateReport, Reports
+from relay.queue.reports import LateReport, Reported, Reports
 from relay.queue.retention import expire
 from relay.queue.settlement import settle
 from relay.queue.spool import Spool
 from relay.queue.views import find_message
-from relay.store.tables import outbox, report
+from relay.store import suppression
+from relay.store.suppression import BOUNCE, COMPLAINT
+from relay.store.tables import account, outbox, report
 from relay.submission.identifiers import ses_message_id
 from tests.integration.queue.conftest import register
 from tests.support.mail import new_message, settled
@@ -34,7 +36,7 @@ def reports(store, writer) -> Reports:
 async def delivered(store, writer):
     """A message of which the first recipient was delivered and the second bounced."""
     new = new_message("a@x.example", "b@x.example", reverse_path="token@bounces.example")
-    await Spool(store, writer).enqueue(new)
+    await Spool(store, writer, lambda: next(_ids)).enqueue(new)
     lease = register(store)
     with store.write() as connection:
         [one] = claim(connection, lease, 10)
@@ -46,9 +48,10 @@ async def delivered(store, writer):
     return new.message
 
 
-def late(message, *numbers: int, kind: str = "bounce") -> LateReport:
+def late(message, *numbers: int, kind: str = "bounce", suppressed: tuple[int, ...] = ()) -> LateReport:
     notices = {number: {"address": f"{number}", "late": True, "at": 5} for number in numbers}
-    return LateReport(message.id, message.account_id, kind, 5, notices)
+    of = Reported(message.id, message.account_id, None, message.reverse_path, ())
+    return LateReport(of, kind, 5, notices, frozenset(suppressed))
 
 
 def told(store, kind: str) -> list[list[str]]:
@@ -111,3 +114,13 @@ async def test_reports_go_with_their_message(store, reports, delivered):
     with store.write() as connection:
         expire(connection, delivered.id + 1)
         assert connection.execute(select(report)).all() == []
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("bounce", BOUNCE), ("complaint", COMPLAINT)])
+async def test_bad_address_gets_on_the_senders_list_with_its_report(store, reports, delivered, kind, reason):
+    row = {"name": "x", "production": True, "paused": False, "created_at": 1}
+    with store.write() as connection:
+        connection.execute(insert(account), [{**row, "account_id": delivered.account_id}])
+    await reports.record(late(delivered, 0, 1, kind=kind, suppressed=(1,)))
+    found = suppression.entries(store, delivered.account_id)
+    assert [(one.address, one.reason, one.message_id) for one in found] == [("1", reason, delivered.id)]

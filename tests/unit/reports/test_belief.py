@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from relay.outcome.bounce_types import UNDETERMINED, bounce_kind
 from relay.queue.values import QueuedRecipient
-from relay.reports.belief import believed, notice
+from relay.reports.belief import believed, is_bad, notice
 from relay.reports.report import About, Kind, Report
 
 ANN = QueuedRecipient(0, "Ann@customer.example", "customer.example", attempts=2)
@@ -64,6 +65,22 @@ def test_complaint_that_names_a_stranger_is_not_believed():
     assert numbers(Report((About(Kind.COMPLAINT, ("eve@customer.example",)),))) == []
 
 
+@pytest.mark.parametrize(
+    ("about", "is_sure", "expected"),
+    [
+        (bounce("a@b", status="5.1.1"), True, True),
+        (bounce("a@b", status="5.7.1", text="spam"), True, False),
+        (bounce("a@b", status="4.4.1"), True, False),
+        (bounce("a@b"), True, False),
+        (About(Kind.COMPLAINT, ("a@b",)), True, True),
+        (About(Kind.COMPLAINT, ()), False, False),
+        (About(Kind.AUTOREPLY, ("a@b",)), True, False),
+    ],
+)
+def test_address_is_bad_if_it_is_wrong_for_good_or_surely_complains(about, is_sure, expected):
+    assert is_bad(about, is_sure=is_sure) is expected
+
+
 class TestNotice:
     def test_it_has_what_a_settlement_writes_and_that_it_is_late(self):
         about = bounce(
@@ -82,11 +99,10 @@ class TestNotice:
             "at": 7,
             "attempts": 2,
             "late": True,
-            "undetermined": False,
             "report_id": "<r@x>",
         }
 
     def test_failure_without_a_reason_is_undetermined(self):
         written = notice(ANN, bounce("a@b"), Report(()), 7, "192.0.2.1")
-        assert (written["status"], written["undetermined"]) == ("5.0.0", True)
+        assert bounce_kind(written["status"], written["text"]) == UNDETERMINED
         assert written["text"] == "reported by 192.0.2.1 without a reason"
