@@ -237,9 +237,15 @@ class Supervisor:
             notify("READY=1", f"STATUS={self._count} workers")
             listen = {
                 protocol: " ".join(str(one) for one in self._sockets[0] if one.protocol == protocol) or None
-                for protocol in ("smtp", "http")
+                for protocol in ("smtp", "http", "bounce")
             }
-            self._log("ready", workers=self._count, listen=listen["smtp"], http=listen["http"])
+            self._log(
+                "ready",
+                workers=self._count,
+                listen=listen["smtp"],
+                http=listen["http"],
+                bounce=listen["bounce"],
+            )
 
     def _tend(self) -> None:
         now = time.monotonic()
