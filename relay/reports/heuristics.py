@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from email.message import Message
 
 from flufl.bounce import all_failures
 
@@ -19,8 +18,14 @@ from relay.reports.report import About, Kind, address_of
 logging.getLogger("flufl.bounce").disabled = True
 
 
-def read(message: Message) -> tuple[About, ...]:
+# Its patterns take time with the square of a line, and what it looks for stands in front.
+_MOST_OCTETS = 64 * 1024
+_LONGEST_LINE = 200
+
+
+def read(octets: bytes) -> tuple[About, ...]:
     """Who failed, or is late."""
+    message = mime.parse(octets, _MOST_OCTETS, _LONGEST_LINE)
     for part in mime.parts(message):
         if part.get_content_maintype() == "message":
             part.set_payload("")  # a mail within the mail: a bounce in it is somebody else's

@@ -15,12 +15,12 @@ from email.policy import Compat32
 from itertools import islice
 
 # A report says what it has to say first; the rest is the mail that it is about.
-MOST_OCTETS = 256 * 1024
+MOST_OCTETS = 128 * 1024
+# RFC 5321 section 4.5.3.1.6.
 _LONGEST_LINE = 1000
 _LONGEST_FIELD = 1000
-_MOST_CONTAINERS = 20
+_MOST_CONTAINERS = 12
 _MOST_BOUNDARIES = 300
-_long_line = re.compile(rb"([^\n]{%d})[^\n]+" % _LONGEST_LINE)
 _container = re.compile(rb"(?i)(?:multipart|message)/")
 _boundary = re.compile(rb"(?m)^--")
 
@@ -36,9 +36,10 @@ class _Cut(Compat32):
 _POLICY = _Cut()
 
 
-def parse(octets: bytes) -> Message:
+def parse(octets: bytes, most: int = MOST_OCTETS, longest_line: int = _LONGEST_LINE) -> Message:
     """The message, or as much of it as the limits leave."""
-    octets = _long_line.sub(rb"\1", octets[:MOST_OCTETS].replace(b"\0", b""))
+    octets = octets[:most].replace(b"\0", b"")
+    octets = re.sub(rb"([^\n]{%d})[^\n]+" % longest_line, rb"\1", octets)
     for pattern, most in ((_container, _MOST_CONTAINERS), (_boundary, _MOST_BOUNDARIES)):
         first_too_many = next(islice(pattern.finditer(octets), most, None), None)
         if first_too_many is not None:

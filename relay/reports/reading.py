@@ -17,13 +17,13 @@ def read(octets: bytes) -> Report | None:
     """What the mail reports; None if it says nothing that we understand."""
     try:
         message = mime.parse(octets)
-        about, details = _said(message)
+        about, details = _said(message, octets)
         return _report(message, about, details) if about else None
     except Exception:  # the libraries raise what they like on mail that was made to break them
         return None
 
 
-def _said(message: Message) -> tuple[tuple[About, ...], dict[str, Any]]:
+def _said(message: Message, octets: bytes) -> tuple[tuple[About, ...], dict[str, Any]]:
     complaint = mime.part(message, feedback_report.CONTENT_TYPE)
     if complaint is not None:
         return feedback_report.read(complaint)
@@ -31,7 +31,7 @@ def _said(message: Message) -> tuple[tuple[About, ...], dict[str, Any]]:
     if status is not None:
         return delivery_status.read(status), {}
     # Old servers mark their bounces as automatic answers: they are asked about before the answers.
-    return heuristics.read(message) or auto_reply.read(message), {}
+    return heuristics.read(octets) or auto_reply.read(message), {}
 
 
 def _report(message: Message, about: tuple[About, ...], details: dict[str, Any]) -> Report:

@@ -155,6 +155,11 @@ class TestHostile:
                 b"\r\nThe following addresses had permanent errors\r\n" + b"x" * 999 * 250, id="no-address"
             ),
             pytest.param(
+                b"\r\nThe address to which the message has not yet been delivered is\r\n"
+                + (b" " * 990 + b"\r\n") * 250,
+                id="blank-lines-to-match",
+            ),
+            pytest.param(
                 b"\r\nfailed addresses follow:\r\n" + (b"x" * 990 + b"\r\n") * 250, id="quadratic-lines"
             ),
             pytest.param(b"\r\n" + b"\r\n" * 120_000, id="empty-lines"),
