@@ -58,7 +58,7 @@ class IntakeSettings:
     max_message_bytes: int
     expire_seconds: int
     replaces_identity_fields: bool = False  # the "ses" dialect
-    return_paths: Issuer | None = None  # None: the author's return path goes out unchanged
+    return_paths: Callable[[], Issuer] | None = None  # None: the author's goes out unchanged
 
 
 class Intake:
@@ -245,9 +245,9 @@ class Intake:
 
     def _reverse_path(self, submission: Submission, decision: Allowed) -> str | None:
         """The address of ours that reports come back to; None if nothing of ours listens for them."""
-        issuer = self.settings.return_paths
-        if issuer is None:
+        if self.settings.return_paths is None:
             return None
+        issuer = self.settings.return_paths()
         return issuer.issue(submission.id, submission.received_at // 1_000_000, decision.mail_from_domain)
 
     def _accepted(self, new: NewMessage, committed: Committed, send: Send, decision: Allowed) -> None:

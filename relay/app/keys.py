@@ -225,7 +225,8 @@ def remove(file: Path, actor: str, key_id: str, *, at_once: bool = False) -> Non
         with bench.store() as store:
             _require_unused(store, key_id)
         if not at_once:
-            _require_old(key)
+            # The last day of an address ends after it is so many days old.
+            _require_old(key, max(_REPORT_DAYS, bench.settings.bounce.token_days + 1))
         key_file.remove(bench.path, key_id, now())
         bench.note("RemoveKey", key_id)
 
@@ -247,11 +248,11 @@ def _require_unused(store: Store, key_id: str) -> None:
         )
 
 
-def _require_old(key: Key) -> None:
+def _require_old(key: Key, report_days: int) -> None:
     """A key that never was current has nothing to wait for."""
     if key.superseded_at is None:
         return
-    days = _REPORT_DAYS - (now() - key.superseded_at) / _DAY_MICROSECONDS
+    days = report_days - (now() - key.superseded_at) / _DAY_MICROSECONDS
     if days > 0:
         raise ControlError(
             "in_use",

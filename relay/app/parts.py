@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from relay.app.control import ground_on, quota_defaults
 from relay.app.outside import Outside
 from relay.app.readiness import Readiness
+from relay.app.return_paths import ReturnPaths
 from relay.app.shelf import Shelf
 from relay.app.tls import Renewal, files, load_pair
 from relay.app.token import metrics_token
@@ -49,13 +50,11 @@ from relay.session.handler import Handler, SessionSettings
 from relay.session.listener import Listener
 from relay.session.smtp import SMTPSession
 from relay.settings import RouteSection, Settings, parse_endpoint
-from relay.signing.return_path import Issuer, key_number, keys_by_number
 from relay.store.directory import Directory
 from relay.store.engine import Store
 from relay.store.secrets import Secrets
 from relay.submission.principal import Network, parse_network
 
-_RETURN_PATHS = "verp"
 _REPORT_BYTES = 1_048_576
 
 
@@ -116,8 +115,9 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     queue = _Queue(spool, Claims(store, writer, lease), settlement)
     policies = _policies(settings, dns, Shelf(store, writer), log)
     delivery = DeliveryWorker(_delivery_settings(settings), queue, dns, log, random.random, policies)
+    return_paths = ReturnPaths(settings.bounce, secrets)
     intake = Intake(
-        _intake_settings(settings, secrets),
+        _intake_settings(settings, return_paths),
         directory,
         writer,
         spool,
@@ -138,7 +138,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     listener = Listener(handler, SMTPSession, pair.context)
     hearing = ReportHandler(
         _report_settings(settings),
-        keys_by_number(secrets.derive_each(_RETURN_PATHS)),
+        return_paths.keys,
         Reports(store, writer, ids.next),
         lambda: intake.low_disk,
         log,
@@ -179,7 +179,7 @@ def _rules(settings: Settings) -> Rules:
     return Rules(settings.relay.region, settings.sandbox.owner_too, settings.simulator.domain)
 
 
-def _intake_settings(settings: Settings, secrets: Secrets) -> IntakeSettings:
+def _intake_settings(settings: Settings, return_paths: ReturnPaths) -> IntakeSettings:
     return IntakeSettings(
         hostname=settings.relay.hostname,
         rules=_rules(settings),
@@ -187,17 +187,8 @@ def _intake_settings(settings: Settings, secrets: Secrets) -> IntakeSettings:
         max_message_bytes=settings.smtp.max_message_bytes,
         expire_seconds=settings.delivery.expire_seconds,
         replaces_identity_fields=settings.relay.dialect == "ses",
-        return_paths=_return_paths(settings, secrets),
+        return_paths=return_paths.issuer if settings.bounce.listen else None,
     )
-
-
-def _return_paths(settings: Settings, secrets: Secrets) -> Issuer | None:
-    """Addresses of ours, if something listens for what comes back to them."""
-    bounce = settings.bounce
-    if not bounce.listen:
-        return None
-    key = secrets.derive(_RETURN_PATHS)
-    return Issuer(bounce.domain, bounce.token_days, key_number(secrets.current), key)
 
 
 def _report_settings(settings: Settings) -> ReportSettings:

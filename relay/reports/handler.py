@@ -46,12 +46,12 @@ class ReportSettings:
 
 
 class ReportHandler:
-    """What all sessions of a worker process share.  ``keys`` are those of return paths."""
+    """What all sessions of a worker process share.  ``keys`` gives those of return paths."""
 
     def __init__(
         self,
         settings: ReportSettings,
-        keys: Keys,
+        keys: Callable[[], Keys],
         reports: Reports,
         is_disk_low: Callable[[], bool],
         log: Log,
@@ -71,7 +71,7 @@ class ReportHandler:
 
     async def recipient(self, to: Mailbox, client: str) -> Reported | Reply:
         """The message that an address of ours was made for, or why it is refused."""
-        token = decode(str(to), self._keys, int(time.time()) // SECONDS_OF_A_DAY)
+        token = decode(str(to), self._keys(), int(time.time()) // SECONDS_OF_A_DAY)
         if isinstance(token, Rejection):
             return self._refused(to, client, token)
         try:

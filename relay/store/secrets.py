@@ -55,10 +55,6 @@ class Secrets:
         self._ciphers = {**self._ciphers, **other._ciphers}
         self.current = other.current
 
-    def derive_each(self, label: str) -> dict[str, bytes]:
-        """The same from every key of the file, by key id: what was made before a rotation still holds."""
-        return {key_id: self.derive(label, key_id) for key_id in self._keys}
-
     def derive(self, label: str, key_id: str | None = None) -> bytes:
         """32 octets for one purpose: store, verp, sns, page, cookie."""
         master = self._keys[key_id or self.current]

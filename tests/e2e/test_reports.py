@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import re
 import smtplib
@@ -66,6 +67,11 @@ class Sent:
         self.id = text.split()[-1]
         self.token = gateway.recorder.wait_for(self.rcpts[0], 20).reverse_path
         wait_until(lambda: self.shown(gateway)["recipients"][0]["state"] == "delivered")
+
+    @property
+    def token_key(self) -> int:
+        """The number of the key that it was made under."""
+        return base64.b32decode(self.token.partition("@")[0].upper() + "======")[10]
 
     def shown(self, gateway: Gateway) -> dict:
         found = gateway.run("message", "show", self.id)
@@ -337,3 +343,15 @@ class TestSession:
         report = failure(sent.rcpts[0]) + "x" * 900 + "\r\n" + ("y" * 900 + "\r\n") * 3000
         assert client.data(report.encode())[0] == 250
         assert sent.shown(gateway)["notices"][0]["kind"] == "bounce"
+
+
+def test_addresses_outlive_the_rotation_of_their_key(gateway, app, port):
+    before = Sent(gateway, app, "old-key")
+    gateway.run("key", "rotate")
+    assert load_key_file(gateway.directory / "relay.key").current == "2"
+    after = Sent(gateway, app, "new-key")
+    wait_until(lambda: Sent(gateway, app, f"new{time.monotonic_ns()}").token_key == 2)
+    assert before.token_key == 1
+    for one in (before, after):
+        assert bring(port, one.token, failure(one.rcpts[0]))[0] == 250
+        wait_until(lambda: one.mails(gateway))
