@@ -139,7 +139,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     hearing = ReportHandler(
         _report_settings(settings),
         return_paths.keys,
-        Reports(store, writer, ids.next),
+        Reports(store, writer, ids.next, lease.worker_id),
         lambda: intake.low_disk,
         log,
     )

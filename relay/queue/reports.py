@@ -1,7 +1,8 @@
 """What others report of a message after they took it, written down once with who must be told.
 
 The state of a recipient stays: it was delivered, and what was reported of it stands in the notices.  An
-address that turns out bad, or whose owner complains, gets on the account's suppression list with it.
+address that turns out bad, or whose owner complains, gets on the account's suppression list with it, and the
+account's reputation moves.
 """
 
 from __future__ import annotations
@@ -19,21 +20,26 @@ from relay.queue.event_rows import new_row
 from relay.queue.suppression import Cause, suppress
 from relay.queue.values import QueuedRecipient
 from relay.queue.writer import GroupWriter, Job
+from relay.store import usage
 from relay.store.engine import Store
 from relay.store.suppression import BOUNCE, COMPLAINT
 from relay.store.tables import message, outbox, recipient, report
+
+_OVER = (State.BOUNCED.value, State.DROPPED.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
     """A message that may be reported on.
 
-    ``reverse_path`` is the address that reports come back to; ``recipients`` lacks those that have bounced:
-    of them nothing more is to be told.
+    ``reverse_path`` is the address that reports come back to; ``recipients`` lacks those that have bounced
+    or were dropped: of them nothing more is to be told.  ``received_at`` is microseconds UTC.
     """
 
     message_id: int
     account_id: str
+    identity_arn: str
+    received_at: int
     configuration_set: str | None
     reverse_path: str
     recipients: tuple[QueuedRecipient, ...]
@@ -56,10 +62,11 @@ class LateReport:
 class Reports:
     """Looks up and records for one worker process.  ``next_id`` makes the outbox rows' ids."""
 
-    def __init__(self, store: Store, writer: GroupWriter, next_id: Callable[[], int]) -> None:
+    def __init__(self, store: Store, writer: GroupWriter, next_id: Callable[[], int], worker_id: int) -> None:
         self._store = store
         self._writer = writer
         self._next_id = next_id
+        self._worker_id = worker_id
 
     async def find(self, message_id: int) -> Reported | None:
         """The message, while its record is kept."""
@@ -76,26 +83,49 @@ class Reports:
                 return None
             query = (
                 select(recipient)
-                .where(recipient.c.message_id == message_id, recipient.c.state != State.BOUNCED.value)
+                .where(recipient.c.message_id == message_id, recipient.c.state.not_in(_OVER))
                 .order_by(recipient.c.number)
             )
             rows = connection.execute(query).all()
         recipients = tuple(QueuedRecipient(row.number, row.address, row.domain, row.attempts) for row in rows)
-        return Reported(message_id, of.account_id, of.configuration_set, of.reverse_path, recipients)
+        return Reported(
+            message_id,
+            of.account_id,
+            of.identity_arn,
+            of.received_at,
+            of.configuration_set,
+            of.reverse_path,
+            recipients,
+        )
 
     def _run(self, connection: Connection, reports: Sequence[LateReport]) -> list[tuple[int, ...]]:
-        return [record(connection, one, self._next_id) for one in reports]
+        return [record(connection, one, self._next_id, self._worker_id) for one in reports]
 
 
-def record(connection: Connection, late: LateReport, next_id: Callable[[], int]) -> tuple[int, ...]:
+def record(
+    connection: Connection, late: LateReport, next_id: Callable[[], int], worker_id: int
+) -> tuple[int, ...]:
     """Write down what is new of it and whom to tell, in the caller's transaction; gives the numbers."""
     new = tuple(number for number in late.notices if _is_new(connection, late, number))
     if new:
         notices = [late.notices[number] for number in new]
         row = new_row(next_id(), late.of.account_id, late.of.message_id, late.kind, notices, late.at)
         connection.execute(insert(outbox), [row])
-        suppress(connection, [_cause(late, number) for number in new if number in late.suppressed])
+        bad = [number for number in new if number in late.suppressed]
+        suppress(connection, [_cause(late, number) for number in bad])
+        _count(connection, worker_id, late, len(new), len(bad))
     return new
+
+
+def _count(connection: Connection, worker_id: int, late: LateReport, new: int, bad: int) -> None:
+    """What moves the sending account's reputation (R10)."""
+    one = usage.Late(late.of.account_id, late.of.identity_arn, late.of.received_at)
+    if late.kind == "complaint":
+        # Of several who may have complained it was one.
+        usage.count_complaints(connection, worker_id, [one] * (bad or 1))
+    elif late.kind == "bounce":
+        usage.count_late_bounces(connection, worker_id, [one] * bad, is_hard=True)
+        usage.count_late_bounces(connection, worker_id, [one] * (new - bad), is_hard=False)
 
 
 def _cause(late: LateReport, number: int) -> Cause:

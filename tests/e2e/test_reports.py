@@ -354,4 +354,4 @@ def test_addresses_outlive_the_rotation_of_their_key(gateway, app, port):
     assert before.token_key == 1
     for one in (before, after):
         assert bring(port, one.token, failure(one.rcpts[0]))[0] == 250
-        wait_until(lambda: one.mails(gateway))
+    wait_until(lambda: before.mails(gateway) and after.mails(gateway))

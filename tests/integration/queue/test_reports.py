@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 
 import orjson
 import pytest
@@ -19,17 +20,18 @@ from relay.queue.spool import Spool
 from relay.queue.views import find_message
 from relay.store import suppression
 from relay.store.suppression import BOUNCE, COMPLAINT
-from relay.store.tables import account, outbox, report
+from relay.store.tables import account, outbox, report, usage_day
 from relay.submission.identifiers import ses_message_id
 from tests.integration.queue.conftest import register
 from tests.support.mail import new_message, settled
 
+COUNTS = ("delivered", "hard_bounces", "soft_bounces", "complaints")
 _ids = itertools.count(7_000_000)
 
 
 @pytest.fixture
 def reports(store, writer) -> Reports:
-    return Reports(store, writer, lambda: next(_ids))
+    return Reports(store, writer, lambda: next(_ids), 1)
 
 
 @pytest.fixture
@@ -50,7 +52,15 @@ async def delivered(store, writer):
 
 def late(message, *numbers: int, kind: str = "bounce", suppressed: tuple[int, ...] = ()) -> LateReport:
     notices = {number: {"address": f"{number}", "late": True, "at": 5} for number in numbers}
-    of = Reported(message.id, message.account_id, None, message.reverse_path, ())
+    of = Reported(
+        message.id,
+        message.account_id,
+        message.identity_arn,
+        message.received_at,
+        None,
+        message.reverse_path,
+        (),
+    )
     return LateReport(of, kind, 5, notices, frozenset(suppressed))
 
 
@@ -124,3 +134,31 @@ async def test_bad_address_gets_on_the_senders_list_with_its_report(store, repor
     await reports.record(late(delivered, 0, 1, kind=kind, suppressed=(1,)))
     found = suppression.entries(store, delivered.account_id)
     assert [(one.address, one.reason, one.message_id) for one in found] == [("1", reason, delivered.id)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "suppressed", "moved"),
+    [
+        ("bounce", (0,), {"delivered": -2, "hard_bounces": 1, "soft_bounces": 1}),
+        ("complaint", (0, 1), {"complaints": 2}),
+        ("complaint", (), {"complaints": 1}),  # one of them complained
+        ("autoreply", (), {}),
+    ],
+)
+async def test_r10_report_moves_the_senders_reputation_once(
+    store, reports, delivered, kind, suppressed, moved
+):
+    before = counted(store)
+    for _ in range(2):
+        await reports.record(late(delivered, 0, 1, kind=kind, suppressed=suppressed))
+    after = counted(store)
+    assert {name: after[name] - before[name] for name in after if after[name] != before[name]} == moved
+
+
+def counted(store) -> Counter[str]:
+    """The sums over all days and workers."""
+    found: Counter[str] = Counter()
+    with store.read() as connection:
+        for row in connection.execute(select(usage_day)).mappings():
+            found.update({name: row[name] for name in COUNTS})
+    return Counter({name: found[name] for name in COUNTS})
