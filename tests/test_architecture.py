@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "metrics": frozenset({"submission", "outcome"}),
     "maillog": frozenset({"submission", "outcome"}),
     "resolver": frozenset({"metrics"}),
+    "httpc": frozenset({"resolver"}),
     "httpd": frozenset({"metrics"}),
     "store": PURE | {"metrics"},
     "queue": frozenset({"submission", "outcome", "quotas", "store", "metrics"}),
@@ -30,8 +31,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "control": PURE | {"store", "queue", "resolver"},
     "session": frozenset({"submission", "intake", "control", "maillog", "metrics"}),
     "reports": frozenset({"submission", "signing", "outcome", "queue", "maillog", "metrics"}),
-    "delivery": frozenset({"submission", "outcome", "queue", "resolver", "maillog", "metrics"}),
-    "feedback": frozenset({"submission", "outcome", "signing", "store", "queue", "maillog", "metrics"}),
+    "delivery": frozenset({"submission", "outcome", "queue", "resolver", "httpc", "maillog", "metrics"}),
+    "feedback": frozenset(
+        {"submission", "outcome", "signing", "store", "queue", "httpc", "maillog", "metrics"}
+    ),
     "api": PURE | {"intake", "control", "httpd", "metrics"},
     "console": frozenset({"submission", "outcome", "control", "httpd"}),
     "cli": PURE | {"settings", "control", "app"},
@@ -49,7 +52,7 @@ EDGES: dict[str, frozenset[str]] = {
     "cryptography": frozenset({"store", "signing", "control", "feedback", "app"}),
     "dkim": frozenset({"signing"}),
     "dns": frozenset({"resolver"}),
-    "httpx2": frozenset({"delivery", "feedback"}),  # MTA-STS policies, webhooks
+    "httpcore2": frozenset({"httpc"}),
     "idna": frozenset({"submission"}),
     "prometheus_client": frozenset({"metrics"}),
     "psycopg": frozenset(),  # SQLAlchemy finds it by its name in the URL
