@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": PURE | {"metrics"},
     "queue": frozenset({"submission", "outcome", "quotas", "store", "metrics"}),
     "intake": PURE | {"store", "queue", "maillog", "metrics"},
-    "control": PURE | {"store", "queue", "resolver"},
+    "control": PURE | {"store", "queue", "resolver", "httpc"},
     "session": frozenset({"submission", "intake", "control", "maillog", "metrics"}),
     "reports": frozenset({"submission", "signing", "outcome", "queue", "maillog", "metrics"}),
     "delivery": frozenset({"submission", "outcome", "queue", "resolver", "httpc", "maillog", "metrics"}),

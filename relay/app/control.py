@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from relay.control.ground import Ground
 from relay.control.proof import Intervals
 from relay.outcome.reputation import Limits
+from relay.control.subscribing import Subscribing
 from relay.quotas.window import Quota, QuotaDefaults
 from relay.settings import Settings
 from relay.store.engine import Store
@@ -37,6 +38,7 @@ def ground_on(settings: Settings, store: Store, secrets: Secrets, actor: str) ->
         simulator_domain=settings.simulator.domain,
         public_url=settings.http.public_url,
         reputation=_limits(settings),
+        subscribing=Subscribing(settings.file_directory, settings.webhooks.confirm_seconds),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from relay.control.proof import SES_INTERVALS, Intervals
 from relay.outcome.reputation import Limits
+from relay.control.subscribing import SNS_SUBSCRIBING, Subscribing
 from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.store.changes import ControlWrite, control_write
 from relay.store.engine import Store
@@ -48,7 +49,8 @@ class Ground:
     numbers of their own may send, ``intervals`` how often DNS is asked about identities; ``dns`` makes the
     resolver that is asked, since few operations need one.  ``hostname`` is ours, in mail that we write;
     ``simulator_domain`` is that of the mailbox simulator, empty for none.  ``public_url`` is where our
-    pages are, empty if they are for nobody else.  ``reputation`` is what rates are held against.
+    pages are, empty if they are for nobody else.  ``reputation`` is what rates are held against,
+    ``subscribing`` what the operator lets subscriptions do.
     """
 
     store: Store
@@ -63,6 +65,7 @@ class Ground:
     simulator_domain: str = "simulator.amazonses.com"
     public_url: str = ""
     reputation: Limits = Limits()  # noqa: RUF009  # frozen
+    subscribing: Subscribing = SNS_SUBSCRIBING
 
     @contextmanager
     def write(self) -> Iterator[ControlWrite]:
