@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from relay.app.control import ground_on, quota_defaults
 from relay.app.outside import Outside
+from relay.app.posting import build_poster
 from relay.app.readiness import Readiness
 from relay.app.shelf import Shelf
 from relay.app.tls import Renewal, files, load_pair
@@ -25,12 +26,14 @@ from relay.delivery.route import Destination, Route, Routes, TLSMode
 from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.feedback.bounces import BounceMail
 from relay.feedback.dispatcher import Dispatcher
+from relay.feedback.poster import Poster
 from relay.httpd import HTTPListener
 from relay.intake import Intake, IntakeSettings
 from relay.maillog import Log
 from relay.outcome.schedule import RetryPolicy
 from relay.queue.claims import Claims
 from relay.queue.ids import Ids
+from relay.queue.notifications import Notifications
 from relay.queue.outbox import Outbox
 from relay.queue.refusals import Refusals
 from relay.queue.retention import Retention
@@ -60,6 +63,7 @@ class Parts:
     intake: Intake
     delivery: DeliveryWorker
     feedback: Dispatcher
+    poster: Poster
     retention: Retention
     verification: Watch
     revocations: Revocations | None
@@ -122,6 +126,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     bounce_mail = BounceMail(settings.relay.hostname, settings.delivery.expire_seconds, ids.next)
     outbox = Outbox(store, writer, lease)
     feedback = Dispatcher(outbox, bounce_mail, lease, delivery.offer, delivery.has_room, log)
+    poster = build_poster(settings, store, secrets, Notifications(store, writer, lease), dns, ids.next, log)
     handler = Handler(
         _session_settings(settings), intake, Authenticator(directory).authenticate, StoreUnavailable, log
     )
@@ -146,6 +151,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
         intake=intake,
         delivery=delivery,
         feedback=feedback,
+        poster=poster,
         retention=retention,
         verification=verification,
         revocations=revocations,

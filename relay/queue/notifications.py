@@ -19,11 +19,13 @@ from sqlalchemy import (
     bindparam,
     func,
     insert,
+    or_,
     select,
     update,
 )
 
 from relay.outcome.transitions import State
+from relay.queue.spool import NewMessage, insert_messages
 from relay.queue.values import Lease
 from relay.queue.workers import now
 from relay.queue.writer import GroupWriter, Job, alone
@@ -71,11 +73,12 @@ class Notification:
 @dataclass(frozen=True, slots=True)
 class Told:
     """What became of it.  Without an ``error`` it was posted; with one it is tried again after
-    ``retry_seconds``, or is dead if that is None."""
+    ``retry_seconds``, or is dead if that is None.  A ``mail`` is queued with the word that it was."""
 
     notification: Notification
     error: str | None = None
     retry_seconds: float | None = None
+    mail: NewMessage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,13 @@ def waiting(connection: Connection) -> list[Waiting]:
     return sorted(found, key=lambda one: one.due_at)
 
 
+def count_waiting(connection: Connection) -> int:
+    """How many are to be posted."""
+    return int(
+        connection.execute(select(func.count()).select_from(notification).where(_IS_QUEUED)).scalar_one()
+    )
+
+
 def claim(connection: Connection, lease: Lease, room: Mapping[int, int]) -> list[Notification]:
     """Lease what is due, the longest due first, past what another claim holds locked."""
     at = now(connection)
@@ -240,8 +250,10 @@ def _settle_all(connection: Connection, payloads: Sequence[Sequence[Told]]) -> l
 def settle(connection: Connection, told: Sequence[Told]) -> None:
     """Write what became of those that are still ours, and how their subscriptions fare."""
     at = now(connection)
+    mails = [one for one in told if one.mail is not None]
     posted = [one.notification for one in told if one.error is None]
     failed = [one for one in told if one.error is not None]
+    insert_messages(connection, [one.mail for one in _ours(connection, mails) if one.mail is not None])
     for lease in {one.lease for one in posted}:
         these = notification.c.id.in_([one.id for one in posted if one.lease == lease])
         done = {"state": DONE, "attempts": notification.c.attempts + 1, "last_error": None}
@@ -249,6 +261,17 @@ def settle(connection: Connection, told: Sequence[Told]) -> None:
     if failed:
         connection.execute(_SETTLE, [_failure(one, at) for one in failed])
     _note_health(connection, posted, failed, at)
+
+
+def _ours(connection: Connection, told: Sequence[Told]) -> list[Told]:
+    """Those that nobody has taken from us."""
+    by_lease = {one.notification.lease for one in told}
+    held = [_held_by(lease) for lease in by_lease]
+    if not held:
+        return []
+    these = notification.c.id.in_([one.notification.id for one in told])
+    ids = set(connection.execute(select(notification.c.id).where(these, or_(*held))).scalars())
+    return [one for one in told if one.notification.id in ids]
 
 
 def _failure(one: Told, at: int) -> dict[str, Any]:
