@@ -89,6 +89,7 @@ class Poster:
         self._places = asyncio.Semaphore(settings.connections_in_all)
         self._told: deque[Told] = deque()
         self._given_back: deque[Notification] = deque()
+        self._claiming = asyncio.Lock()
         self._recording = asyncio.Lock()
         self._is_told = asyncio.Event()
         self._is_wanted = asyncio.Event()
@@ -109,8 +110,9 @@ class Poster:
     async def drain(self, seconds: float) -> None:
         """Begin nothing more, let what is under way end, record it, give back the rest."""
         self._is_draining = True
-        for lane in self._open.values():
-            self._give_back(lane)
+        async with self._claiming:
+            for lane in self._open.values():
+                self._give_back(lane)
         busy = {task for lane in self._open.values() for task in lane.busy}
         if busy:
             await asyncio.wait(busy, timeout=seconds)
@@ -127,7 +129,8 @@ class Poster:
         while True:
             self._is_wanted.clear()
             try:
-                has_claimed = not self._is_draining and await self._claim()
+                async with self._claiming:
+                    has_claimed = not self._is_draining and await self._claim()
             except StoreUnavailable:
                 has_claimed = False
             if not has_claimed:
@@ -192,9 +195,7 @@ class Poster:
         lane.in_hand += 1
         lane.waiting.append(one)
         if len(lane.busy) < min(self._settings.connections, lane.state.width):
-            task = asyncio.ensure_future(self._work(lane))
-            lane.busy.add(task)
-            task.add_done_callback(lane.busy.discard)
+            lane.busy.add(asyncio.ensure_future(self._work(lane)))
 
     async def _work(self, lane: _Open) -> None:
         while lane.waiting:
@@ -205,6 +206,9 @@ class Poster:
                 self._end(lane, Told(one.notification, f"the subscription is {one.to.row.state}"))
             else:
                 await self._try(lane, one)
+        # In the same breath as the look at what waits: else something handed over between would lie there.
+        if (task := asyncio.current_task()) is not None:
+            lane.busy.discard(task)
 
     async def _try(self, lane: _Open, one: Post) -> None:
         try:
