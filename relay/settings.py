@@ -326,17 +326,8 @@ class DeliverySection(_Section):
         return self
 
 
-def _network(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError:
-        raise ValueError(f"{text!r} is no network, such as 192.0.2.0/24 or 127.0.0.1/32") from None
-
-
 class WebhooksSection(_Section):
-    allow: Annotated[
-        tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)
-    ] = Field(
+    allow: Networks = Field(
         (),
         description="Networks that notifications may be posted to though they are not public:"
         ' ["127.0.0.1/32"].',

@@ -19,6 +19,7 @@ from sqlalchemy import (
     bindparam,
     func,
     insert,
+    literal_column,
     or_,
     select,
     update,
@@ -37,7 +38,8 @@ DONE, DEAD = "done", "dead"
 NO_EVENT = 0
 _LONGEST_ERROR = 400
 _BURIED_AT_ONCE = 2_000
-_IS_QUEUED = notification.c.state == State.QUEUED.value
+# The state is part of the text, so that both engines see that a partial index holds all of it.
+_IS_QUEUED = notification.c.state == literal_column(f"'{State.QUEUED.value}'")
 
 
 @dataclass(frozen=True, slots=True)

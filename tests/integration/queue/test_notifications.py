@@ -210,7 +210,7 @@ async def test_the_writer_settles_what_several_hand_in_at_once(store, writer, le
 
 async def test_notifications_go_with_their_event(store, writer, lease):
     new = new_message(lease=lease, id=1 << 22)
-    await Spool(store, writer).enqueue(new)
+    await Spool(store, writer, lambda: next(_ids)).enqueue(new)
     values = {
         "id": 70,
         "account_id": ACCOUNT,
