@@ -16,6 +16,7 @@ from relay.app.tls import Renewal, files, load_pair
 from relay.app.token import metrics_token
 from relay.authorization.decision import Rules
 from relay.console.confirmation import ConfirmationPages
+from relay.console.sns import SNSDesk
 from relay.control.authentication import Authenticator
 from relay.control.reputation import ReputationWatch
 from relay.control.revocation import Revocations
@@ -139,7 +140,9 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     judging = ground_on(settings, store, secrets, "relay:reputation")
     readiness = Readiness(intake, writer)
     pages = ConfirmationPages(ground_on(settings, store, secrets, "http:confirm"), log)
-    routes = (*Outside(store, readiness.why_not, metrics_token(settings)).routes(), *pages.routes())
+    desk = SNSDesk(ground_on(settings, store, secrets, "http:sns"), log)
+    outside = Outside(store, readiness.why_not, metrics_token(settings))
+    routes = (*outside.routes(), *pages.routes(), *desk.routes())
     revoked = settings.delivery.revoked
     revocations = None
     if revoked != "release":

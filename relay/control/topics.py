@@ -28,12 +28,12 @@ from relay.store.topics import (
     DEAD,
     PENDING,
     UNSUBSCRIBED,
-    Subscribed,
     TopicRow,
     secret_place,
     topic_arn,
 )
-from relay.store.topics import SubscriptionRow as SubscriptionRow  # the commands show it
+from relay.store.topics import Subscribed as Subscribed  # pages and commands know control only
+from relay.store.topics import SubscriptionRow as SubscriptionRow
 
 # 160 bits: nobody guesses one.
 _TOKEN_LETTERS = 32
@@ -302,7 +302,9 @@ def unsubscribe(ground: Ground, arn: str) -> None:
     """End the subscription.  An http(s) endpoint is told so and may take it back for a while (SNS)."""
     with ground.write() as write:
         one = _subscribed(write, arn)
-        if one.row.protocol not in endpoints.HTTP or one.row.state in (PENDING, UNSUBSCRIBED):
+        if one.row.state == UNSUBSCRIBED:
+            return  # a repeat must not end the time in which it may be taken back
+        if one.row.protocol not in endpoints.HTTP or one.row.state == PENDING:
             topics.remove_subscription(write, one, "Unsubscribe")
             return
         expires_at = now() + ground.subscribing.confirm_seconds * 1_000_000
