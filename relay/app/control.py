@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from relay.control.ground import Ground
 from relay.control.proof import Intervals
-from relay.outcome.reputation import Limits
 from relay.control.subscribing import Subscribing
+from relay.outcome.reputation import Limits
 from relay.quotas.window import Quota, QuotaDefaults
 from relay.settings import Settings
 from relay.store.engine import Store

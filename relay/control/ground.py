@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relay.control.proof import SES_INTERVALS, Intervals
-from relay.outcome.reputation import Limits
 from relay.control.subscribing import SNS_SUBSCRIBING, Subscribing
+from relay.outcome.reputation import Limits
 from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.store.changes import ControlWrite, control_write
 from relay.store.engine import Store
