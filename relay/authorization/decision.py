@@ -63,12 +63,18 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationSet:
-    """A configuration set; without ``suppressed_reasons`` of its own the account's hold."""
+    """A configuration set; without ``suppressed_reasons`` of its own the account's hold.
+
+    ``events`` are the types that an enabled destination takes, by the names of ``eventType``;
+    ``max_delivery_seconds`` None leaves the time to the operator.
+    """
 
     name: str
     sending_enabled: bool = True
     require_tls: bool = False
     suppressed_reasons: frozenset[str] | None = None
+    events: frozenset[str] = frozenset()
+    max_delivery_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,8 @@ class Allowed:
 
     ``identity`` is the one named for From; ``settings`` the most specific verified one of the same
     account, whose switches apply.  ``signer`` is the domain identity whose key signs, or None with
-    ``unsigned_because``.
+    ``unsigned_because``.  ``events`` are the types that the configuration set's destinations or the
+    identity's topics take.
     """
 
     identity: Identity
@@ -108,6 +115,8 @@ class Allowed:
     configuration_set: str | None
     require_tls: bool = False  # so the configuration set wants it
     suppressed_reasons: frozenset[str] = frozenset()
+    max_delivery_seconds: int | None = None  # the same
+    events: frozenset[str] = frozenset()
 
 
 SENDER, OWNER = "sender", "owner"
@@ -426,6 +435,8 @@ def _sending(send: Send, ground: Ground, grants: tuple[Grant, ...]) -> Decision:
         configuration_set,
         require_tls=used is not None and used.require_tls,
         suppressed_reasons=_suppressed_reasons(ground.account, used),
+        max_delivery_seconds=used.max_delivery_seconds if used else None,
+        events=settings.events | used.events if used else settings.events,
     )
 
 
