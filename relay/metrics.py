@@ -322,6 +322,10 @@ HTTP_REQUESTS = _labelled(
     [f"{digit}xx" for digit in range(2, 6)],
     Counter,
 )
+OUTBOX_DEPTH = _named("gauge", "relay_outbox_depth", "Events that nobody was told of yet.", SharedGauge())
+OUTBOX_LAG_SECONDS = _named(
+    "gauge", "relay_outbox_lag_seconds", "How long the first of them has waited.", SharedGauge()
+)
 NOTIFICATIONS = _labelled(
     "counter",
     "relay_notifications_total",

@@ -26,6 +26,7 @@ from relay.delivery.policies import Policies
 from relay.delivery.route import Destination, Route, Routes, TLSMode
 from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.feedback.bounces import BounceMail
+from relay.feedback.choices import Choices
 from relay.feedback.dispatcher import Dispatcher
 from relay.feedback.poster import Poster
 from relay.httpd import HTTPListener
@@ -126,7 +127,9 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     )
     bounce_mail = BounceMail(settings.relay.hostname, settings.delivery.expire_seconds, ids.next)
     outbox = Outbox(store, writer, lease)
-    feedback = Dispatcher(outbox, bounce_mail, lease, delivery.offer, delivery.has_room, log)
+    feedback = Dispatcher(
+        outbox, Choices(store), bounce_mail, ids.next, lease, delivery.offer, delivery.has_room, log
+    )
     poster = build_poster(settings, store, secrets, Notifications(store, writer, lease), dns, ids.next, log)
     handler = Handler(
         _session_settings(settings), intake, Authenticator(directory).authenticate, StoreUnavailable, log
