@@ -20,6 +20,7 @@ IAM = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ses
 DOMAIN = ("--account", OWNER)
 LENT = ("--identity", arn("owner.example"))
 MINE = ("--account", DELEGATE)
+TOPIC = f"arn:aws:sns:us-east-1:{DELEGATE}:events"
 
 # In an order in which each finds what it needs; {key} is the credential made before.
 OPERATIONS: list[tuple[list[str], str]] = [
@@ -39,6 +40,10 @@ OPERATIONS: list[tuple[list[str], str]] = [
     (["identity", "dkim", "owner.example", *DOMAIN, "--disable"], "PutEmailIdentityDkimAttributes"),
     (["identity", "dkim", "owner.example", *DOMAIN, "--rotate"], "PutEmailIdentityDkimSigningAttributes"),
     (["identity", "create", "ann@person.example", *DOMAIN], "VerifyEmailIdentity"),
+    (
+        ["identity", "set", "owner.example", *DOMAIN, "--feedback-forwarding", "off"],
+        "PutEmailIdentityFeedbackAttributes",
+    ),
     (["policy", "put", "lend", *LENT, "-"], "PutIdentityPolicy"),
     (["policy", "delete", "lend", *LENT], "DeleteIdentityPolicy"),
     (["configuration-set", "create", "news", *MINE], "CreateConfigurationSet"),
@@ -47,6 +52,13 @@ OPERATIONS: list[tuple[list[str], str]] = [
         "PutConfigurationSetDeliveryOptions",
     ),
     (["configuration-set", "suppress", "news", "none", *MINE], "PutConfigurationSetSuppressionOptions"),
+    (["configuration-set", "pause", "news", *MINE], "PutConfigurationSetSendingOptions"),
+    (["configuration-set", "resume", "news", *MINE], "PutConfigurationSetSendingOptions"),
+    (["topic", "create", "events", *MINE], "CreateTopic"),
+    (
+        ["configuration-set", "destination", "news", "all", *MINE, "--topic", TOPIC, "--events", "bounce"],
+        "PutConfigurationSetEventDestination",
+    ),
     (["configuration-set", "delete", "news", *MINE], "DeleteConfigurationSet"),
     (["suppression", "add", "a@x.example", *DOMAIN], "PutSuppressedDestination"),
     (["suppression", "import", *DOMAIN, "-"], "ImportSuppressedDestinations"),
