@@ -20,6 +20,7 @@ from relay.authorization.decision import Account, Allowed, Denied, Grant, Ground
 from relay.authorization.identities import Identity
 from relay.authorization.send import Send, send_of, to_record
 from relay.maillog import Log
+from relay.outcome.events import LISTENED
 from relay.queue.refusals import Refusal, Refusals
 from relay.queue.spool import CHUNK_BYTES, Committed, NewMessage, Spool, Stale
 from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, StoreUnavailable
@@ -36,6 +37,7 @@ from relay.submission.answer import Accepted, Answer, Reason, Refused
 from relay.submission.envelope import Envelope
 from relay.submission.headers import HeaderBlock, HeaderError, LineCheck, parse_headers
 from relay.submission.identifiers import reference, ses_message_id
+from relay.submission.originator import parse_message_tags
 from relay.submission.principal import Principal
 from relay.submission.submission import Body, Client, Parameters, Submission
 
@@ -173,6 +175,7 @@ class Intake:
             message_id=ses_message_id(submission.id),
             at=at,
             region=self.settings.rules.region,
+            feedback_tags=_feedback_tags(submission),
         )
         return rewrite(
             submission.headers,
@@ -212,6 +215,7 @@ class Intake:
         header = signatures + bytes(rewritten.headers)
         body = submission.body
         return_path = str(send.feedback_address)
+        seconds = decision.max_delivery_seconds or self.settings.expire_seconds
         message = QueuedMessage(
             id=submission.id,
             account_id=send.principal.account_id,
@@ -220,12 +224,13 @@ class Intake:
             return_path=return_path,
             configuration_set=decision.configuration_set,
             received_at=submission.received_at,
-            expires_at=submission.received_at + self.settings.expire_seconds * 1_000_000,
+            expires_at=submission.received_at + seconds * 1_000_000,
             size_bytes=len(header) + 2 + body.size_bytes,
             header=header,
             body=body.parts,
             chunks=_chunk_count(body),
             require_tls=decision.require_tls,
+            events=decision.events & LISTENED,
         )
         return NewMessage(
             message=message,
@@ -233,7 +238,7 @@ class Intake:
                 QueuedRecipient(number, str(address), address.domain)
                 for number, address in enumerate(send.recipients)
             ),
-            record=_record(submission, send, decision, rewritten),
+            record=_record(submission, send, decision, rewritten, len(signatures)),
             lease=self.lease if self._has_room() else None,
             judged_at=basis.change,
             judged_on=basis.subjects,
@@ -534,8 +539,23 @@ def _chunk_count(body: Body) -> int:
     return -(-body.size_bytes // CHUNK_BYTES)
 
 
-def _record(submission: Submission, send: Send, decision: Allowed, rewritten: Rewritten) -> str:
-    """What ``relay message show`` tells of an accepted message, and what events will quote."""
+def _tags(submission: Submission) -> tuple[tuple[str, str], ...]:
+    """The sender's tags: those of the API replace those of the header, never added to them."""
+    if submission.parameters.tags is not None:
+        return submission.parameters.tags
+    return parse_message_tags(submission.headers.value("x-ses-message-tags") or "")
+
+
+def _feedback_tags(submission: Submission) -> tuple[str, str]:
+    """The two tags that fill the first fields of Feedback-ID."""
+    tags = dict(_tags(submission))
+    return tags.get("ses:feedback-id-a", ""), tags.get("ses:feedback-id-b", "")
+
+
+def _record(
+    submission: Submission, send: Send, decision: Allowed, rewritten: Rewritten, signature_bytes: int
+) -> str:
+    """What ``relay message show`` tells of an accepted message, and what events quote."""
     record: dict[str, Any] = {
         "send": to_record(send),
         "client": {
@@ -544,11 +564,16 @@ def _record(submission: Submission, send: Send, decision: Allowed, rewritten: Re
             "tls": submission.client.tls_version,
         },
         "identity": decision.identity.arn,
+        "settings": decision.settings.arn,
+        "tags": _tags(submission),
+        "max_delivery_seconds": decision.max_delivery_seconds,
         "grants": [{**_granted(grant), "identity": grant.identity.arn} for grant in decision.grants],
         "signed_by": decision.signer.name if decision.signer else None,
         "unsigned_because": decision.unsigned_because,
         "added": [field.raw.decode("latin-1") for field in rewritten.added],
         "removed": [field.raw.decode("latin-1") for field in rewritten.removed],
+        "removed_at": rewritten.removed_at,
+        "signature_bytes": signature_bytes,
     }
     return orjson.dumps(record).decode()
 

@@ -330,3 +330,24 @@ HTTP_REQUESTS = _labelled(
     [f"{digit}xx" for digit in range(2, 6)],
     Counter,
 )
+OUTBOX_DEPTH = _named("gauge", "relay_outbox_depth", "Events that nobody was told of yet.", SharedGauge())
+OUTBOX_LAG_SECONDS = _named(
+    "gauge", "relay_outbox_lag_seconds", "How long the first of them has waited.", SharedGauge()
+)
+NOTIFICATIONS = _labelled(
+    "counter",
+    "relay_notifications_total",
+    "Attempts to post notifications: posted, failed and to be tried again, dead.",
+    "outcome",
+    ("posted", "failed", "dead"),
+    Counter,
+)
+NOTIFICATIONS_WAITING = _named(
+    "gauge", "relay_notifications_waiting", "Notifications that are to be posted.", SharedGauge()
+)
+NOTIFICATION_LAG = _named(
+    "gauge",
+    "relay_notification_lag_seconds",
+    "How long the oldest that is due waits for us; those of receivers that fail do not count.",
+    SharedGauge(),
+)

@@ -348,6 +348,42 @@ class DeliverySection(_Section):
         return self
 
 
+class WebhooksSection(_Section):
+    allow: Networks = Field(
+        (),
+        description="Networks that notifications may be posted to though they are not public:"
+        ' ["127.0.0.1/32"].',
+    )
+    ca_file: str = Field(
+        "", description="PEM file of authorities to trust at receivers besides the system's."
+    )
+    connections: int = Field(
+        8, ge=1, le=500, description="Posts to one subscription at once, from one worker."
+    )
+    connections_in_all: int = Field(
+        200, ge=2, le=10_000, description="Posts to all together at once, from one worker."
+    )
+    timeout_seconds: int = Field(10, ge=1, le=300, description="The longest wait for a receiver's answer.")
+    retry_first_seconds: int = Field(5, ge=1, description="Wait before the second attempt; it doubles.")
+    retry_max_seconds: int = Field(1200, ge=1, description="The longest wait between two attempts.")
+    give_up_seconds: int = Field(
+        86_400, ge=1, description="A notification is dead once the waits between its attempts add up to this."
+    )
+    dead_seconds: int = Field(
+        259_200, ge=1, description="A subscription that fails for so long, without a success, is dead."
+    )
+    confirm_seconds: int = Field(
+        259_200, ge=1, description="How long a subscription may be confirmed (SNS: 3 days)."
+    )
+    file_directory: str = Field(
+        "notifications",
+        description="Directory that file subscriptions are written in; empty: there are none.",
+    )
+    aws_endpoint_url: str = Field(
+        "", description="Where sns and sqs subscriptions find AWS; empty is AWS itself."
+    )
+
+
 class DnsSection(_Section):
     servers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         (),
@@ -452,6 +488,7 @@ class Settings(BaseSettings):
     http: HttpSection = HttpSection()
     bounce: BounceSection = BounceSection()
     delivery: DeliverySection = DeliverySection()
+    webhooks: WebhooksSection = WebhooksSection()
     dns: DnsSection = DnsSection()
     verification: VerificationSection = VerificationSection()
     quota: QuotaSection = QuotaSection()
@@ -477,6 +514,12 @@ class Settings(BaseSettings):
     def path(self, name: str) -> Path:
         """A file named in the settings, relative to the settings file's directory."""
         return self.directory / name
+
+    @property
+    def file_directory(self) -> Path | None:
+        """Where file subscriptions are written; None for nowhere."""
+        name = self.webhooks.file_directory
+        return self.path(name).absolute() if name else None
 
     @property
     def store_url(self) -> str:

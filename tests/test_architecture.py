@@ -23,16 +23,19 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "metrics": frozenset({"submission", "outcome"}),
     "maillog": frozenset({"submission", "outcome"}),
     "resolver": frozenset({"metrics"}),
+    "httpc": frozenset({"resolver"}),
     "httpd": frozenset({"metrics"}),
     "store": PURE | {"metrics"},
     "queue": frozenset({"submission", "outcome", "quotas", "store", "metrics"}),
     "intake": PURE | {"store", "queue", "maillog", "metrics"},
-    "control": PURE | {"store", "queue", "resolver"},
+    "control": PURE | {"store", "queue", "resolver", "httpc"},
     "session": frozenset({"submission", "intake", "control", "maillog", "metrics"}),
     # The connection, its commands without effect and its limits are those of every SMTP server of ours.
     "reports": frozenset({"submission", "signing", "outcome", "queue", "session", "maillog", "metrics"}),
-    "delivery": frozenset({"submission", "outcome", "queue", "resolver", "maillog", "metrics"}),
-    "feedback": frozenset({"submission", "outcome", "signing", "store", "queue", "maillog", "metrics"}),
+    "delivery": frozenset({"submission", "outcome", "queue", "resolver", "httpc", "maillog", "metrics"}),
+    "feedback": frozenset(
+        {"submission", "outcome", "signing", "store", "queue", "httpc", "maillog", "metrics"}
+    ),
     "api": PURE | {"intake", "control", "httpd", "metrics"},
     "console": frozenset({"submission", "outcome", "control", "httpd"}),
     "cli": PURE | {"settings", "control", "app"},
@@ -46,12 +49,14 @@ EDGES: dict[str, frozenset[str]] = {
     "aiosmtpd": frozenset({"session", "reports"}),
     "aiosmtplib": frozenset({"delivery"}),
     "alembic": frozenset({"store"}),
+    "boto3": frozenset({"feedback"}),
+    "botocore": frozenset({"api", "feedback"}),
     "click": frozenset({"cli"}),
     "cryptography": frozenset({"store", "signing", "control", "feedback", "app"}),
     "dkim": frozenset({"signing"}),
     "dns": frozenset({"resolver"}),
     "flufl": frozenset({"reports"}),
-    "httpx2": frozenset({"delivery", "feedback"}),  # MTA-STS policies, webhooks
+    "httpcore2": frozenset({"httpc"}),
     "idna": frozenset({"submission"}),
     "prometheus_client": frozenset({"metrics"}),
     "psycopg": frozenset(),  # SQLAlchemy finds it by its name in the URL
@@ -210,6 +215,7 @@ def test_catching_everything_belongs_to_the_outermost_loops() -> None:
         "reports/reading.py",  # what libraries raise on a stranger's mail
         "delivery/line.py",  # an attempt
         "feedback/dispatcher.py",  # a notice
+        "feedback/poster.py",  # a post
         "httpd.py",  # an HTTP request
         "queue/writer.py",  # a batch of others' work
         "settings.py",  # what a variable's JSON raises

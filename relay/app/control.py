@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from relay.control.ground import Ground
 from relay.control.proof import Intervals
+from relay.control.subscribing import Subscribing
 from relay.outcome.reputation import Limits
 from relay.quotas.window import Quota, QuotaDefaults
 from relay.settings import Settings
@@ -38,6 +39,7 @@ def ground_on(settings: Settings, store: Store, secrets: Secrets, actor: str) ->
         public_url=settings.http.public_url,
         reputation=_limits(settings),
         hears_reports=bool(settings.bounce.listen),
+        subscribing=Subscribing(settings.file_directory, settings.webhooks.confirm_seconds),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from relay.app.control import ground_on, quota_defaults
 from relay.app.outside import Outside
+from relay.app.posting import build_poster
 from relay.app.readiness import Readiness
 from relay.app.return_paths import ReturnPaths
 from relay.app.shelf import Shelf
@@ -16,6 +17,7 @@ from relay.app.tls import Renewal, files, load_pair
 from relay.app.token import metrics_token
 from relay.authorization.decision import Rules
 from relay.console.confirmation import ConfirmationPages
+from relay.console.sns import SNSDesk
 from relay.control.authentication import Authenticator
 from relay.control.reputation import ReputationWatch
 from relay.control.revocation import Revocations
@@ -25,13 +27,16 @@ from relay.delivery.policies import Policies
 from relay.delivery.route import Destination, Route, Routes, TLSMode
 from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.feedback.bounces import BounceMail
+from relay.feedback.choices import Choices
 from relay.feedback.dispatcher import Dispatcher
+from relay.feedback.poster import Poster
 from relay.httpd import HTTPListener
 from relay.intake import Intake, IntakeSettings
 from relay.maillog import Log
 from relay.outcome.schedule import RetryPolicy
 from relay.queue.claims import Claims
 from relay.queue.ids import Ids
+from relay.queue.notifications import Notifications
 from relay.queue.outbox import Outbox
 from relay.queue.refusals import Refusals
 from relay.queue.reports import Reports
@@ -67,6 +72,7 @@ class Parts:
     intake: Intake
     delivery: DeliveryWorker
     feedback: Dispatcher
+    poster: Poster
     retention: Retention
     verification: Watch
     revocations: Revocations | None
@@ -130,7 +136,10 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     )
     bounce_mail = BounceMail(settings.relay.hostname, settings.delivery.expire_seconds, ids.next)
     outbox = Outbox(store, writer, lease)
-    feedback = Dispatcher(outbox, bounce_mail, lease, delivery.offer, delivery.has_room, log)
+    feedback = Dispatcher(
+        outbox, Choices(store), bounce_mail, ids.next, lease, delivery.offer, delivery.has_room, log
+    )
+    poster = build_poster(settings, store, secrets, Notifications(store, writer, lease), dns, ids.next, log)
     handler = Handler(
         _session_settings(settings), intake, Authenticator(directory).authenticate, StoreUnavailable, log
     )
@@ -150,7 +159,9 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     judging = ground_on(settings, store, secrets, "relay:reputation")
     readiness = Readiness(intake, writer)
     pages = ConfirmationPages(ground_on(settings, store, secrets, "http:confirm"), log)
-    routes = (*Outside(store, readiness.why_not, metrics_token(settings)).routes(), *pages.routes())
+    desk = SNSDesk(ground_on(settings, store, secrets, "http:sns"), log)
+    outside = Outside(store, readiness.why_not, metrics_token(settings))
+    routes = (*outside.routes(), *pages.routes(), *desk.routes())
     revoked = settings.delivery.revoked
     revocations = None
     if revoked != "release":
@@ -162,6 +173,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
         intake=intake,
         delivery=delivery,
         feedback=feedback,
+        poster=poster,
         retention=retention,
         verification=verification,
         revocations=revocations,

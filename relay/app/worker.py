@@ -120,6 +120,7 @@ class _Worker:
             "keys": self._keys.run,
             "delivery": self._deliver,
             "feedback": parts.feedback.run,
+            "notifications": parts.poster.run,
             "retention": parts.retention.run,
             "verification": parts.verification.run,
             "certificate": parts.renewal.run,
@@ -159,7 +160,9 @@ class _Worker:
         if self._is_superseded:
             await parts.http.drain(_DRAIN_HTTP_SECONDS)
         await asyncio.gather(*(listener.drain(_DRAIN_SESSIONS_SECONDS) for listener in listeners))
-        await parts.delivery.drain(_DRAIN_DELIVERY_SECONDS)
+        await asyncio.gather(
+            parts.delivery.drain(_DRAIN_DELIVERY_SECONDS), parts.poster.drain(_DRAIN_DELIVERY_SECONDS)
+        )
         await parts.http.drain(_DRAIN_HTTP_SECONDS)
         for task in tasks:
             task.cancel()

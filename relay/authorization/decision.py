@@ -63,12 +63,18 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationSet:
-    """A configuration set; without ``suppressed_reasons`` of its own the account's hold."""
+    """A configuration set; without ``suppressed_reasons`` of its own the account's hold.
+
+    ``events`` are the types that an enabled destination takes, by the names of ``eventType``;
+    ``max_delivery_seconds`` None leaves the time to the operator.
+    """
 
     name: str
     sending_enabled: bool = True
     require_tls: bool = False
     suppressed_reasons: frozenset[str] | None = None
+    events: frozenset[str] = frozenset()
+    max_delivery_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ class Allowed:
     ``identity`` is the one named for From; ``settings`` the most specific verified one of the same
     account, whose switches apply.  ``signer`` is the domain identity whose key signs, or None with
     ``unsigned_because``.  ``mail_from_domain`` is that of the envelope sender, None for the relay's own.
+    ``events`` are the types that the configuration set's destinations or the identity's topics take.
     """
 
     identity: Identity
@@ -109,6 +116,8 @@ class Allowed:
     require_tls: bool = False  # so the configuration set wants it
     suppressed_reasons: frozenset[str] = frozenset()
     mail_from_domain: str | None = None
+    max_delivery_seconds: int | None = None  # the same
+    events: frozenset[str] = frozenset()
 
 
 SENDER, OWNER = "sender", "owner"
@@ -430,6 +439,8 @@ def _sending(send: Send, ground: Ground, grants: tuple[Grant, ...]) -> Decision:
         mail_from_domain=settings.mail_from.domain
         if settings.mail_from and settings.mail_from.verified
         else None,
+        max_delivery_seconds=used.max_delivery_seconds if used else None,
+        events=settings.events | used.events if used else settings.events,
     )
 
 

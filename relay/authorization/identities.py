@@ -53,8 +53,8 @@ class MailFrom:
 class Identity:
     """One identity as the decision sees it.
 
-    ``dkim_verified`` tells that its key was seen in DNS or vouched for.  Keys are not here: they belong to
-    signing.
+    ``dkim_verified`` tells that its key was seen in DNS or vouched for.  ``events`` are the types that it has
+    a topic for, by the names of ``eventType``.  Keys are not here: they belong to signing.
     """
 
     id: int
@@ -67,8 +67,8 @@ class Identity:
     dkim_verified: bool = False
     has_keys: bool = False
     configuration_set: str | None = None
-    feedback_forwarding: bool = True
     mail_from: MailFrom | None = None
+    events: frozenset[str] = frozenset()
 
     @property
     def is_domain(self) -> bool:

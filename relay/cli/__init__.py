@@ -22,6 +22,8 @@ _COMMANDS = {
     "identity": "Domains and addresses that mail is sent from.",
     "configuration-set": "What an account fixes for the mail that names one: TLS, sending.",
     "suppression": "Addresses that an account no longer sends to.",
+    "topic": "Topics: who is told of bounces, complaints and other events.",
+    "event": "What was told of events, what was not, and telling it again.",
     "policy": "Sending authorization policies: who may send as an identity.",
     "explain": "What would be decided about a message, and why.",
     "key": "Keys that encrypt the secrets in the store: add, rotate, remove.",

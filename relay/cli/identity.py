@@ -66,6 +66,54 @@ def show(ground: Ground, as_json: bool, name: str, account_id: str) -> None:
     show_record({**view.as_record(), "senders": senders}, as_json=as_json)
 
 
+_on_off = click.Choice(["on", "off"])
+
+
+@command.command(name="set")
+@click.argument("name")
+@_account
+@click.option(
+    "--feedback-forwarding",
+    "forwarding",
+    type=_on_off,
+    help="Mail bounces and complaints to the Return-Path although somebody else is told.",
+)
+@click.option("--bounce-topic", metavar="ARN", help="The topic that bounces are notified to; or none.")
+@click.option("--complaint-topic", metavar="ARN", help="The same for complaints.")
+@click.option("--delivery-topic", metavar="ARN", help="The same for deliveries.")
+@click.option("--headers-in-bounce", type=_on_off, help="Whether these notifications quote the header.")
+@click.option("--headers-in-complaint", type=_on_off, help="The same for complaints.")
+@click.option("--headers-in-delivery", type=_on_off, help="The same for deliveries.")
+@click.option(
+    "--default-configuration-set",
+    "default_set",
+    metavar="SET",
+    help="The set of its mail that names none; or none. Not for an identity that is lent.",
+)
+@on_store
+def set_(
+    ground: Ground,
+    as_json: bool,
+    name: str,
+    account_id: str,
+    forwarding: str | None,
+    default_set: str | None,
+    **values: str | None,
+) -> None:
+    """Choose how its owner is told of bounces, complaints and deliveries, and its default set."""
+    from relay.control import feedback
+
+    kinds = ("bounce", "complaint", "delivery")
+    chosen_topics = {kind: arn for kind in kinds if (arn := values[f"{kind}_topic"]) is not None}
+    quoted = {kind: word == "on" for kind in kinds if (word := values[f"headers_in_{kind}"]) is not None}
+    chosen = feedback.Chosen(
+        None if forwarding is None else forwarding == "on", default_set, chosen_topics, quoted
+    )
+    record = feedback.choose(ground, name, account_id, chosen).as_record()
+    shown = ("arn", "feedback_forwarding", "bounce_topic", "complaint_topic", "delivery_topic", "headers_in")
+    show_record({field: record[field] for field in (*shown, "configuration_set")}, as_json=as_json)
+
+
 @command.command(name="delete")
 @click.argument("name")
 @_account

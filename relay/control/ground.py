@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relay.control.proof import SES_INTERVALS, Intervals
+from relay.control.subscribing import SNS_SUBSCRIBING, Subscribing
 from relay.outcome.reputation import Limits
 from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.store.changes import ControlWrite, control_write
@@ -48,8 +49,9 @@ class Ground:
     numbers of their own may send, ``intervals`` how often DNS is asked about identities; ``dns`` makes the
     resolver that is asked, since few operations need one.  ``hostname`` is ours, in mail that we write;
     ``simulator_domain`` is that of the mailbox simulator, empty for none.  ``public_url`` is where our
-    pages are, empty if they are for nobody else.  ``reputation`` is what rates are held against;
-    ``hears_reports`` tells that something of ours listens for reports on mail that has left.
+    pages are, empty if they are for nobody else.  ``reputation`` is what rates are held against,
+    ``subscribing`` what the operator lets subscriptions do; ``hears_reports`` tells that something of ours
+    listens for reports on mail that has left.
     """
 
     store: Store
@@ -65,6 +67,7 @@ class Ground:
     public_url: str = ""
     reputation: Limits = Limits()  # noqa: RUF009  # frozen
     hears_reports: bool = False
+    subscribing: Subscribing = SNS_SUBSCRIBING
 
     @contextmanager
     def write(self) -> Iterator[ControlWrite]:

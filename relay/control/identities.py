@@ -18,6 +18,8 @@ from relay.store.usage import Line
 from relay.submission.address import AddressError, parse_domain, parse_mailbox
 
 DOMAIN, EMAIL_ADDRESS = "DOMAIN", "EMAIL_ADDRESS"
+# What an identity may have a topic for.
+_NOTIFIED = ("bounce", "complaint", "delivery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,10 @@ class IdentityView:
             "configuration_set": row.configuration_set,
             "feedback_forwarding": row.feedback_forwarding,
             "mail_from": self.mail_from,
+            "bounce_topic": row.bounce_topic,
+            "complaint_topic": row.complaint_topic,
+            "delivery_topic": row.delivery_topic,
+            "headers_in": [name for name in _NOTIFIED if getattr(row, f"headers_in_{name}")],
             "dns_records": self.dns_records,
         }
 

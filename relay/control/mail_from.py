@@ -6,6 +6,8 @@ the owner's choice holds: mail leaves with the relay's own return path, or it is
 
 from __future__ import annotations
 
+from typing import Any
+
 from relay.control.ground import ControlError, Ground, now
 from relay.control.identities import IdentityView, show
 from relay.control.proof import FAILED, PENDING, SUCCESS, TEMPORARY_FAILURE
@@ -31,13 +33,11 @@ def put(
     row = show(ground, name, account_id).row
     domain = _checked(row, domain)
     with ground.write() as write:
-        values = {"mail_from_domain": domain, "mail_from_on_failure": on_failure}
+        values: dict[str, Any] = {"mail_from_domain": domain, "mail_from_on_failure": on_failure}
         if domain != row.mail_from_domain or row.mail_from_status == FAILED:
             at = now()
-            asked = {"mail_from_status": PENDING, "mail_from_requested_at": at, "check_at": at}
-            identities.change(write, row, _ACTION, **values, **asked)
-        else:
-            identities.change(write, row, _ACTION, **values)
+            values |= {"mail_from_status": PENDING, "mail_from_requested_at": at, "check_at": at}
+        identities.change(write, row, _ACTION, None, **values)
     return show(ground, name, account_id)
 
 
@@ -46,7 +46,7 @@ def remove(ground: Ground, name: str, account_id: str) -> IdentityView:
     row = show(ground, name, account_id).row
     columns = ("mail_from_domain", "mail_from_status", "mail_from_on_failure", "mail_from_requested_at")
     with ground.write() as write:
-        identities.change(write, row, _ACTION, **dict.fromkeys(columns))
+        identities.change(write, row, _ACTION, None, **dict.fromkeys(columns))
     return show(ground, name, account_id)
 
 

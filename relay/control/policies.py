@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from relay.authorization.grants import Grant, grants_of
 from relay.authorization.identities import covering_domains, covering_names, identity_arn
+from relay.authorization.outsiders import lends_outside
 from relay.authorization.policy import Policy, PolicyError, compile_policy, unreadable
 from relay.authorization.request import caller
 from relay.authorization.storable import check_storable
@@ -15,6 +16,7 @@ from relay.control.ground import ControlError, Ground, new_id, now
 from relay.control.identities import IdentityView, by_arn
 from relay.control.users import lines_of
 from relay.store import identities
+from relay.store.changes import ControlWrite
 from relay.submission.address import parse_mailbox
 
 # SES Developer Guide, policy anatomy.
@@ -44,11 +46,27 @@ def put(ground: Ground, arn: str, name: str, document: str) -> Stored:
     if findings.errors:
         raise ControlError("invalid_policy", "\n".join(lines_of(findings.errors)))
     with ground.write() as write:
+        _check_default_set(write, view, document)
         names = identities.policies(write.connection, view.row.id)
         if name not in names and len(names) >= _MOST_POLICIES:
             raise ControlError("limit_exceeded", f"{view.row.name} has {_MOST_POLICIES} policies already")
         identities.put_policy(write, view.row, new_id(), name, document, now())
     return Stored(view, name, tuple(lines_of(findings.warnings)))
+
+
+def _check_default_set(write: ControlWrite, view: IdentityView, document: str) -> None:
+    """R3: what has a default configuration set is not lent to another account."""
+    row = identities.lock(write, view.row.account_id, view.row.name)
+    if row is None:
+        raise ControlError("not_found", f"{view.arn} was deleted meanwhile")
+    lending = lends_outside(compile_policy(document), row.account_id)
+    if row.configuration_set is not None and lending is not None:
+        raise ControlError(
+            "default_configuration_set",
+            f"statement {lending.sid or lending.number} lends {row.name} to another account, but its mail has"
+            f" the default configuration set {row.configuration_set}; remove that first: relay identity set"
+            f" {row.name} --account {row.account_id} --default-configuration-set none",
+        )
 
 
 def every(ground: Ground, arn: str) -> dict[str, str]:

@@ -52,6 +52,7 @@ class Tried:
     host: str
     tls: str | None
     is_simulated: bool = False
+    local: str | None = None
 
 
 class Depot(Protocol):
@@ -236,10 +237,11 @@ class Line:
         for start in range(0, len(recipients), _MOST_RECIPIENTS):
             part = recipients[start : start + _MOST_RECIPIENTS]
             started = time.time_ns() // 1000
+            local = None
             try:
                 connection = await self._ready(connection)
                 ended = await self._transact(consignment.message, part, connection)
-                host, tls = connection.host, connection.tls
+                host, tls, local = connection.host, connection.tls, connection.local
             except _TurnedAway as error:
                 error.rest = replace(consignment, recipients=recipients[start:])
                 raise
@@ -257,7 +259,7 @@ class Line:
                 ended, host, tls = [Ended(failure, Phase.CONNECT)] * len(part), "-", None
                 self._close(connection)
                 connection = None
-            self._depot.tried(Tried(consignment, part, ended, started, host, tls))
+            self._depot.tried(Tried(consignment, part, ended, started, host, tls, local=local))
         return connection
 
     async def _ready(self, connection: Connection | None) -> Connection:

@@ -6,18 +6,14 @@ suppress both must not be able to take the protection away (RFC 8461 section 3.3
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
-import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import httpx2
-
 from relay.delivery.mta_sts import NoPolicy, Policy, parse_policy, parse_record
+from relay.httpc import EVERYWHERE, Answer, Client, NotReached, Target
 from relay.maillog import Log
 from relay.outcome.outcome import Failure
 from relay.queue.values import StoreUnavailable
@@ -79,12 +75,10 @@ class Policies:
         self._dns = dns
         self._shelf = shelf
         self._log = log
-        self._allow_private = allow_private
         self._port = port
         self._now = now
-        self._context = ssl.create_default_context()
-        if ca_file:
-            self._context.load_verify_locations(ca_file)
+        allowed = EVERYWHERE if allow_private else ()
+        self._client = Client(dns, allowed, '[delivery] mta_sts = "private"', ca_file)
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     async def of(self, domain: str) -> Policy | None:
@@ -134,9 +128,8 @@ class Policies:
         try:
             text = await self._fetch(domain)
             policy = parse_policy(text)
-        except (NoPolicy, TimeoutError, OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            self._log("mta-sts policy not fetched", level="warning", domain=domain, reason=reason)
+        except (NoPolicy, NotReached) as error:
+            self._log("mta-sts policy not fetched", level="warning", domain=domain, reason=str(error))
             return
         now = self._now()
         kept = Kept(domain, policy_id, text, now, now + policy.max_age * 1_000_000)
@@ -148,43 +141,25 @@ class Policies:
         self._log("mta-sts policy", domain=domain, mode=policy.mode.value, max_age=policy.max_age)
 
     async def _fetch(self, domain: str) -> str:
-        host = f"mta-sts.{domain}"
-        address = await self._address(host)
-        literal = f"[{address}]" if ":" in address else address
-        # The address that was looked at is the one that is dialled; the certificate is that of the name.
-        url = f"https://{literal}:{self._port}/.well-known/mta-sts.txt"
-        headers = {"Host": host, "Accept-Encoding": "identity"}
-        async with (
-            asyncio.timeout(_FETCH_SECONDS),
-            httpx2.AsyncClient(verify=self._context, trust_env=False, follow_redirects=False) as client,
-            client.stream("GET", url, headers=headers, extensions={"sni_hostname": host}) as response,
-        ):
-            return await _text_of(response)
-
-    async def _address(self, host: str) -> str:
-        answer = await self._dns.addresses(host)
-        if not isinstance(answer, Found):
-            raise NoPolicy(f"{host} has no address")
-        fit = [one for one in answer.records if self._allow_private or ipaddress.ip_address(one).is_global]
-        if not fit:
-            raise NoPolicy(f'{host} has no public address ([delivery] mta_sts = "private" allows others)')
-        return next((one for one in fit if ":" not in one), fit[0])
+        to = Target("https", f"mta-sts.{domain}", self._port, "/.well-known/mta-sts.txt")
+        headers = [("Accept-Encoding", "identity")]
+        async with self._client.connections(1) as connection:
+            return _text_of(
+                await connection.request("GET", to, headers, seconds=_FETCH_SECONDS, most_bytes=_MOST_BYTES)
+            )
 
 
-async def _text_of(response: httpx2.Response) -> str:
+def _text_of(answer: Answer) -> str:
     """Section 3.3: 200, text/plain, and no redirect."""
-    if response.status_code != 200:
-        raise NoPolicy(f"the web server answers {response.status_code}")
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if answer.status != 200:
+        raise NoPolicy(f"the web server answers {answer.status}")
+    kind = answer.header("content-type").partition(";")[0].strip().lower()
     if kind != "text/plain":
         raise NoPolicy(f"the policy is {kind[:80] or 'of no type'}, not text/plain")
-    octets = b""
-    async for piece in response.aiter_raw():
-        octets += piece
-        if len(octets) > _MOST_BYTES:
-            raise NoPolicy(f"the policy has more than {_MOST_BYTES} octets")
+    if not answer.is_whole:
+        raise NoPolicy(f"the policy has more than {_MOST_BYTES} octets")
     try:
-        return octets.decode("utf-8")
+        return answer.body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise NoPolicy("the policy is not UTF-8") from error
 

@@ -63,6 +63,7 @@ class Connection:
         self.host = host
         self.offer = offer
         self.tls = _tls_of(transport)
+        self.local = _local_of(transport)
         self.sent = 0
         self.opened_at = time.monotonic()
         self._transport = transport
@@ -401,6 +402,12 @@ def _context(tls: TLSMode, ca_file: str) -> ssl.SSLContext:
 
 def _reply(error: aiosmtplib.SMTPResponseException) -> Reply:
     return make_reply(error.code, [printable(line) for line in str(error.message).splitlines()] or [""])
+
+
+def _local_of(transport: asyncio.Transport) -> str | None:
+    """Our own address of the connection."""
+    name = transport.get_extra_info("sockname")
+    return str(name[0]) if name else None
 
 
 def _tls_of(transport: asyncio.Transport) -> str | None:

@@ -295,7 +295,9 @@ class DeliveryWorker:
     def _outcome(self, tried: Tried, recipient: QueuedRecipient, ended: Ended, now: int) -> Settled:
         message = tried.consignment.message
         duration = now - tried.started
-        attempt = Attempt(tried.started, ended.phase, tried.host, tried.tls, ended.answer, duration)
+        attempt = Attempt(
+            tried.started, ended.phase, tried.host, tried.tls, ended.answer, duration, tried.local
+        )
         outcome = self._decide(message, recipient, attempt)
         # The settlement needs no body, and may wait long for a store that is away.
         lease = tried.consignment.lease

@@ -6,22 +6,22 @@ mail that came from the null sender itself, so that no report is ever answered w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from relay.outcome import complaint_mail
-from relay.outcome.bounce_mail import Report, compose, failed_recipients
-from relay.outcome.complaint_mail import Complaint
-from relay.queue.outbox import Notice
+from relay.outcome import bounce_mail, complaint_mail
+from relay.outcome.bounce_mail import failed_recipients
+from relay.outcome.event_rows import EventRow, read_events
+from relay.outcome.events import Complained
+from relay.outcome.report_mail import Letter
 from relay.queue.spool import NewMessage
 from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
 from relay.submission.identifiers import ses_message_id
 
-# An automatic answer is told by events alone, as in SES.
-_REPORTED = frozenset({"bounce", "delay", "complaint"})
+_REPORTED = frozenset({"bounce", "delay"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,28 @@ class BounceMail:
     expire_seconds: int
     next_id: Callable[[], int]
 
-    def report(self, notice: Notice, now: int, lease: Lease | None) -> NewMessage | None:
-        """The report as a message to be queued; None if there is nobody to tell."""
-        of = notice.message
-        if notice.kind not in _REPORTED or of is None or not of.return_path or not of.reverse_path:
+    def report(
+        self, of: QueuedMessage, record: Mapping[str, Any], row: EventRow, now: int, lease: Lease | None
+    ) -> NewMessage | None:
+        """The report as a message to be queued; None if there is nobody to tell, or nothing."""
+        if not of.return_path or not of.reverse_path:
             return None
         report_id = self.next_id()
-        octets = self._octets(notice, of, report_id, now)
+        letter = Letter(
+            hostname=self.hostname,
+            to=of.return_path,
+            message_id=ses_message_id(report_id),
+            original_id=ses_message_id(of.id),
+            received_at=of.received_at,
+            at=now,
+            header=of.header,
+        )
+        octets = _composed(letter, record, row)
+        return None if octets is None else self._queued(of, report_id, row.kind, octets, now, lease)
+
+    def _queued(
+        self, of: QueuedMessage, report_id: int, kind: str, octets: bytes, now: int, lease: Lease | None
+    ) -> NewMessage:
         head, _, body = octets.partition(b"\r\n\r\n")
         message = QueuedMessage(
             id=report_id,
@@ -55,22 +70,21 @@ class BounceMail:
             chunks=1,
         )
         to = QueuedRecipient(0, of.return_path, of.return_path.rpartition("@")[2])
-        record = orjson.dumps({"report_on": ses_message_id(of.id), "kind": notice.kind}).decode()
+        record = orjson.dumps({"report_on": ses_message_id(of.id), "kind": kind}).decode()
         return NewMessage(message, (to,), record, lease)
 
-    def _octets(self, notice: Notice, of: QueuedMessage, report_id: int, now: int) -> bytes:
-        """The report in the form of its kind."""
-        frame: dict[str, Any] = {
-            "hostname": self.hostname,
-            "to": of.return_path,
-            "message_id": ses_message_id(report_id),
-            "original_id": ses_message_id(of.id),
-            "received_at": of.received_at,
-            "at": now,
-            "header": of.header,
-        }
-        if notice.kind == "complaint":
-            return complaint_mail.compose(Complaint(**frame, said=complaint_mail.said(notice.recipients)))
-        retry_until = of.expires_at if notice.kind == "delay" else None
-        failed = failed_recipients(notice.recipients)
-        return compose(Report(**frame, recipients=failed, retry_until=retry_until))
+
+def _composed(letter: Letter, record: Mapping[str, Any], row: EventRow) -> bytes | None:
+    if row.kind == "complaint":
+        said = [one for one in read_events(row) if isinstance(one, Complained)]
+        return complaint_mail.compose(
+            complaint_mail.ComplaintReport(letter, record["send"]["mail_from"], tuple(said))
+        )
+    is_delay = row.kind == "delay"
+    # A delay is mailed once, when it has lasted; the other times it is an event only.
+    items = [item for item in row.items if not is_delay or item.get("notice")]
+    if not items:
+        return None
+    recipients = failed_recipients(items, is_custom_time=row.is_custom_time)
+    retry_until = row.expires_at if is_delay else None
+    return bounce_mail.compose(bounce_mail.Report(letter, recipients, retry_until))

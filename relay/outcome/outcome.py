@@ -45,7 +45,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try for one recipient.  ``at`` is microseconds UTC, ``host`` is ``name[address]:port``."""
+    """One try for one recipient.  ``at`` is microseconds UTC, ``host`` is ``name[address]:port``.
+
+    ``local`` is our own address of the connection, None if there was none.
+    """
 
     at: int
     phase: Phase
@@ -53,6 +56,7 @@ class Attempt:
     tls: str | None
     answer: Reply | Failure
     duration_us: int
+    local: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ _RELEASE = (
     )
     .values(state=State.QUEUED.value)
 )
+_NO_EVENTS: frozenset[str] = frozenset()
 _POSTPONE = _RELEASE.values(due_at=bindparam("to_due_at"))
 
 
@@ -110,10 +111,11 @@ def claim(connection: Connection, lease: Lease, limit: int) -> list[Consignment]
 def load_messages(connection: Connection, ids: Sequence[int]) -> dict[int, QueuedMessage]:
     """The messages without their bodies, by id."""
     rows = connection.execute(select(message).where(message.c.id.in_(ids)))
-    return {row.id: _message(row) for row in rows}
+    return {row.id: message_of(row) for row in rows}
 
 
-def _message(row: Row[Any]) -> QueuedMessage:
+def message_of(row: Row[Any]) -> QueuedMessage:
+    """A row of the table without its body."""
     return QueuedMessage(
         id=row.id,
         account_id=row.account_id,
@@ -128,6 +130,7 @@ def _message(row: Row[Any]) -> QueuedMessage:
         body=None,
         chunks=row.chunks,
         require_tls=row.require_tls,
+        events=frozenset(row.events.split(",")) if row.events else _NO_EVENTS,
     )
 
 

@@ -13,7 +13,7 @@ from relay.outcome.transitions import State
 def new_row(
     row_id: int, account_id: str, message_id: int, kind: str, recipients: Sequence[dict[str, Any]], at: int
 ) -> dict[str, Any]:
-    """A row of the outbox, due at once."""
+    """A row of the outbox, due at once; what ``recipients`` hold is read by ``relay.outcome.event_rows``."""
     return {
         "id": row_id,
         "account_id": account_id,

@@ -2,8 +2,8 @@
 
 Bodies go within seconds, in batches behind the clients' backs: nothing reads them after the last recipient
 is settled, and at full speed they would fill a disk in a day.  Records (message, recipients, attempts,
-notices, refusals) stay for the days of the settings.  Both only ever look at what is finished; a crash
-leaves something over for the sweep at the next start.
+notices, notifications, refusals) stay for the days of the settings.  Both only ever look at what is
+finished; a crash leaves something over for the sweep at the next start.
 """
 
 from __future__ import annotations
@@ -16,9 +16,19 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, exists, select
 
 from relay.outcome.transitions import State
+from relay.queue.notifications import DEAD, DONE, NO_EVENT
 from relay.queue.values import StoreUnavailable
 from relay.queue.writer import GroupWriter, alone
-from relay.store.tables import attempt, body_chunk, message, outbox, recipient, refusal, report
+from relay.store.tables import (
+    attempt,
+    body_chunk,
+    message,
+    notification,
+    outbox,
+    recipient,
+    refusal,
+    report,
+)
 from relay.submission.identifiers import compose_id
 
 _WAITING = (State.QUEUED.value, State.LEASED.value, State.HELD.value)
@@ -100,8 +110,12 @@ def expire(connection: Connection, before: int) -> bool:
     is_waiting = exists().where(recipient.c.message_id == message.c.id, recipient.c.state.in_(_WAITING))
     old = select(message.c.id).where(message.c.id < before, ~is_waiting).limit(_EXPIRE_MESSAGES)
     ids = list(connection.execute(old).scalars())
+    told = select(outbox.c.id).where(outbox.c.message_id.in_(ids))
+    connection.execute(delete(notification).where(notification.c.event_id.in_(told)))
     for table in (body_chunk, attempt, outbox, recipient, report):
         connection.execute(delete(table).where(table.c.message_id.in_(ids)))
     connection.execute(delete(message).where(message.c.id.in_(ids)))
     connection.execute(delete(refusal).where(refusal.c.id < before))
+    of_no_event = notification.c.event_id == NO_EVENT, notification.c.id < before
+    connection.execute(delete(notification).where(*of_no_event, notification.c.state.in_((DONE, DEAD))))
     return len(ids) == _EXPIRE_MESSAGES

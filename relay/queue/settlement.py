@@ -2,8 +2,8 @@
 
 A settlement is fenced: it counts only while the recipient is leased to the worker and epoch that tried
 it.  A permanent failure is recorded only together with its outbox row, so that no crash can lose the
-notice; if the address itself is bad, it gets on the account's suppression list with it.  What moves the
-account's reputation is counted there too.
+notice; a delivery or a passing failure has one if somebody listens for it.  An address that is bad for good
+gets on the account's suppression list with it.  What moves the account's reputation is counted there too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, update
 
+from relay.outcome.events import DELIVERY, DELIVERY_DELAY
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Reply
 from relay.outcome.simulator import box_of, kind_of
 from relay.outcome.transitions import State
@@ -146,14 +147,23 @@ def _attempt_row(one: Settled) -> dict[str, Any]:
 
 
 def _outbox_rows(settled: Sequence[Settled], next_id: Callable[[], int]) -> list[dict[str, Any]]:
-    """One row for the recipients of a message that failed, or are late, together."""
+    """One row for the recipients of a message that were delivered, failed or are late together."""
     together: dict[tuple[int, str], list[Settled]] = defaultdict(list)
     for one in settled:
-        if isinstance(one.outcome, Bounced):
-            together[one.message.id, "bounce"].append(one)
-        elif isinstance(one.outcome, Deferred) and one.outcome.delay_notice:
-            together[one.message.id, "delay"].append(one)
+        kind = _kind(one)
+        if kind is not None:
+            together[one.message.id, kind].append(one)
     return [_outbox_row(next_id(), kind, group) for (_, kind), group in together.items()]
+
+
+def _kind(one: Settled) -> str | None:
+    """What somebody is to be told of it: always of a failure, else if it is due or somebody listens."""
+    outcome, listened = one.outcome, one.message.events
+    if isinstance(outcome, Bounced):
+        return "bounce"
+    if isinstance(outcome, Delivered):
+        return "delivery" if DELIVERY in listened else None
+    return "delay" if outcome.delay_notice or DELIVERY_DELAY in listened else None
 
 
 def _outbox_row(outbox_id: int, kind: str, group: Sequence[Settled]) -> dict[str, Any]:
@@ -174,6 +184,9 @@ def _notice(one: Settled) -> dict[str, Any]:
         "phase": one.attempt.phase.value,
         "at": one.attempt.at,
         "attempts": one.recipient.attempts + 1,
+        "tls": one.attempt.tls,
+        "local": one.attempt.local,
+        "notice": isinstance(outcome, Deferred) and outcome.delay_notice,
     }
     if one.is_simulated and isinstance(outcome, Bounced):
         kind = kind_of(box_of(one.recipient.address))

@@ -3,7 +3,8 @@
 A message becomes durable with all its recipients in one transaction; 250 is said after it.  The same
 transaction looks whether what it was judged on still holds, counts it against its account's quota and on
 its bill, tells the owner's ledger, and finds the recipients that the account no longer sends to: these are
-born bounced, with who must be told.  It may be born claimed: leased to the worker that accepted it.
+born bounced, with who must be told.  It writes down that the message was accepted if somebody listens.
+It may be born claimed: leased to the worker that accepted it.
 
 Chunks of a large body are written while it arrives, under a row in ``spill`` that the message's own
 transaction removes; what a dead worker left there is swept.
@@ -18,9 +19,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
+from relay.outcome.events import SEND
 from relay.outcome.transitions import State
 from relay.queue import workers
 from relay.queue.accounting import count_accepted
+from relay.queue.event_rows import new_row
 from relay.queue.suppression import notice_rows, suppressed_among
 from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
 from relay.queue.writer import GroupWriter, Job
@@ -118,8 +121,11 @@ class Spool:
         suppressed = suppressed_among(connection, taken)
         insert_messages(connection, taken, suppressed)
         count_accepted(connection, taken)
+        notices = [_send_row(new.message) for new in taken if SEND in new.message.events]
         if suppressed:
-            connection.execute(_INSERT_OUTBOX, notice_rows(taken, suppressed, self._next_id))
+            notices += notice_rows(taken, suppressed, self._next_id)
+        if notices:
+            connection.execute(_INSERT_OUTBOX, notices)
         return [kept_out.get(id(new)) or _committed(suppressed.get(new.message.id)) for new in news]
 
     def _read_chunk(self, message_id: int, seq: int) -> bytes:
@@ -133,6 +139,11 @@ _COMMITTED = Committed()
 
 def _committed(suppressed: Mapping[int, str] | None) -> Committed:
     return Committed(suppressed) if suppressed else _COMMITTED
+
+
+def _send_row(of: QueuedMessage) -> dict[str, Any]:
+    """That it was accepted.  Keys come from one sequence, so the message's own is no other row's."""
+    return new_row(of.id, of.account_id, of.id, "send", [], of.received_at)
 
 
 def _stale(connection: Connection, news: Sequence[NewMessage]) -> dict[int, Enqueued]:
@@ -231,6 +242,7 @@ def _message_row(new: NewMessage) -> dict[str, Any]:
         "record": new.record,
         "header": of.header,
         "require_tls": of.require_tls,
+        "events": ",".join(sorted(of.events)),
     }
 
 

@@ -24,7 +24,8 @@ class QueuedMessage:
     ``reverse_path`` is empty for the null sender; ``return_path`` is where feedback goes, empty for
     nowhere.  ``header`` ends with its last field's CRLF, without the blank line.  ``body`` is None when
     it is only in the store (``Spool.body`` reads it back in ``chunks`` pieces).
-    Instants are microseconds UTC.
+    Instants are microseconds UTC.  ``events`` are the types that are written down because somebody
+    listened for them when it was accepted.
     """
 
     id: int
@@ -40,6 +41,7 @@ class QueuedMessage:
     body: tuple[bytes, ...] | None
     chunks: int
     require_tls: bool = False
+    events: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, or_,
 
 from relay.outcome.transitions import State
 from relay.queue.values import Lease
-from relay.store.tables import outbox, recipient, worker
+from relay.store.tables import notification, outbox, recipient, worker
 
 LEASE_SECONDS = 30
 HEARTBEAT_SECONDS = 5
@@ -84,7 +84,7 @@ def reclaim(connection: Connection) -> int:
     alive = select(worker.c.id, worker.c.epoch).where(is_alive(connection))
     living = set(connection.execute(alive).all())
     reclaimed = 0
-    for table in (recipient, outbox):
+    for table in (recipient, outbox, notification):
         is_leased = table.c.state == State.LEASED.value
         holders = select(table.c.worker_id, table.c.worker_epoch).where(is_leased).distinct()
         for worker_id, epoch in set(connection.execute(holders).all()) - living:

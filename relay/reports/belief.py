@@ -54,10 +54,11 @@ def notice(to: QueuedRecipient, about: About, report: Report, at: int, peer: str
     host = about.host or peer
     return {
         "address": to.address,
-        "status": about.status or (_UNEXPLAINED if about.kind is Kind.BOUNCE else None),
+        "status": about.status,
         "expired": False,
         "code": about.code,
         "enhanced": about.enhanced,
+        "diagnostic": about.diagnostic,
         "text": about.text or f"reported by {host} without a reason",
         "host": host,
         "phase": "report",

@@ -33,7 +33,8 @@ def _about(block: Message, reporter: str) -> About | None:
     addresses = tuple(one for one in named if one)
     if kind is None or not addresses:
         return None
-    code, enhanced, text = _reply(clean(block.get("Diagnostic-Code", "")))
+    diagnostic = clean(block.get("Diagnostic-Code", ""))
+    code, enhanced, text = _reply(diagnostic)
     status = _find_status(clean(block.get("Status", "")))
     return About(
         kind=kind,
@@ -43,6 +44,7 @@ def _about(block: Message, reporter: str) -> About | None:
         enhanced=enhanced,
         text=text,
         host=_name(block["Remote-MTA"]) or reporter,
+        diagnostic=diagnostic or None,
     )
 
 

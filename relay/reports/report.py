@@ -25,7 +25,8 @@ class About:
     """What a report says of one recipient.
 
     ``addresses`` are those that it may be known by, none if the reporter does not tell.  ``status`` is an
-    RFC 3463 code; ``code``, ``enhanced`` and ``text`` are the reply that it quotes, ``host`` is whose.
+    RFC 3463 code; ``code``, ``enhanced`` and ``text`` are the reply that it quotes, ``host`` is whose, and
+    ``diagnostic`` is the Diagnostic-Code as it stands there.
     """
 
     kind: Kind
@@ -35,6 +36,7 @@ class About:
     enhanced: str | None = None
     text: str = ""
     host: str = ""
+    diagnostic: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,10 @@ from email.utils import format_datetime
 from functools import lru_cache, partial
 from hashlib import blake2b
 
-from relay.submission.headers import Field, HeaderBlock
+from relay.submission.headers import Field, HeaderBlock, parse_headers
+
+# Received and X-Relay-ID; what else is added stands at the end.
+_ON_TOP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,15 @@ class TraceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """The header to be signed, and what was done to the submitted one, for the record."""
+    """The header to be signed, and what was done to the submitted one, for the record.
+
+    ``removed_at`` are the places of the removed fields among those submitted.
+    """
 
     headers: HeaderBlock
     added: tuple[Field, ...]
     removed: tuple[Field, ...]
+    removed_at: tuple[int, ...] = ()
 
 
 def rewrite(
@@ -63,14 +70,38 @@ def rewrite(
     """
     drops = _drops(facts.hostname, signing_domain, replaces_identity_fields)
     kept: list[Field] = []
-    removed: list[Field] = []
-    for field in headers.fields:
+    removed_at: list[int] = []
+    for place, field in enumerate(headers.fields):
         judge = drops.get(field[0])
-        drop = field[0].startswith("x-ses-") if judge is None else judge(field)
-        (removed if drop else kept).append(field)
+        if field[0].startswith("x-ses-") if judge is None else judge(field):
+            removed_at.append(place)
+        else:
+            kept.append(field)
+    removed = tuple([headers.fields[place] for place in removed_at])
     top = (_received(facts), _relay_id(facts))
     missing = _missing({field[0] for field in kept}, facts, signing_domain)
-    return Rewritten(HeaderBlock((*top, *kept, *missing)), (*top, *missing), tuple(removed))
+    return Rewritten(HeaderBlock((*top, *kept, *missing)), (*top, *missing), removed, tuple(removed_at))
+
+
+def submitted(header: bytes, rewriting: Rewriting) -> tuple[Field, ...]:
+    """The fields as they were submitted, in their order, from the header as it went out."""
+    top = sum(len(raw) for raw in rewriting.added[:_ON_TOP])
+    missing = sum(len(raw) for raw in rewriting.added[_ON_TOP:])
+    kept = header[rewriting.signature_bytes + top : len(header) - missing]
+    fields = list(parse_headers(kept).fields)
+    for place, raw in zip(rewriting.removed_at, rewriting.removed, strict=True):
+        fields.insert(place, Field(raw.partition(b":")[0].decode("ascii").lower(), raw))
+    return tuple(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """What the record keeps of a rewriting: enough to undo it.  Fields are as they stood, in octets."""
+
+    signature_bytes: int
+    added: tuple[bytes, ...]
+    removed: tuple[bytes, ...]
+    removed_at: tuple[int, ...]
 
 
 # ---------------------------------------------------------------- dropping

@@ -55,6 +55,11 @@ def configuration_set_subject(account_id: str, name: str) -> str:
     return f"configuration-set:{account_id}:{name}"
 
 
+def topic_subject(account_id: str, name: str) -> str:
+    """Of a topic with its subscriptions and the accounts it is open to."""
+    return f"topic:{account_id}:{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class ControlWrite:
     """A control-plane transaction under way: its connection, and where changes are recorded."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+import orjson
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from relay.outcome.events import TYPES
 from relay.store.changes import ControlWrite, configuration_set_subject
-from relay.store.tables import configuration_set, identity
+from relay.store.tables import configuration_set, event_destination, identity
+
+_STORED = {name: stored for stored, name in TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,17 @@ class ConfigurationSetRow:
     suppressed_reasons: str | None = None  # a JSON list; None follows the account
 
 
+@dataclass(frozen=True, slots=True)
+class DestinationRow:
+    """An event destination; ``event_types`` by the names of ``eventType``."""
+
+    id: int
+    name: str
+    enabled: bool
+    event_types: frozenset[str]
+    topic_arn: str
+
+
 def add(write: ControlWrite, row: ConfigurationSetRow) -> None:
     write.connection.execute(insert(configuration_set), [asdict(row)])
     _record(write, row, "CreateConfigurationSet", tls_policy=row.tls_policy)
@@ -37,6 +52,8 @@ def change(write: ControlWrite, row: ConfigurationSetRow, action: str, **values:
 
 
 def remove(write: ControlWrite, row: ConfigurationSetRow) -> None:
+    of = event_destination.c.configuration_set_id == row.id
+    write.connection.execute(delete(event_destination).where(of))
     write.connection.execute(delete(configuration_set).where(configuration_set.c.id == row.id))
     _record(write, row, "DeleteConfigurationSet")
 
@@ -59,6 +76,53 @@ def default_of(connection: Connection, account_id: str, name: str) -> list[str]:
     """The identities whose default set it is."""
     found = (identity.c.account_id == account_id, identity.c.configuration_set == name)
     return list(connection.execute(select(identity.c.name).where(*found).order_by(identity.c.name)).scalars())
+
+
+# ---------------------------------------------------------------- event destinations
+
+
+def put_destination(write: ControlWrite, of: ConfigurationSetRow, one: DestinationRow) -> None:
+    """Store the destination under its name, over one that was there."""
+    write.connection.execute(_destination(of, one.name))
+    stored = sorted(_STORED[name] for name in one.event_types)
+    row = {
+        "id": one.id,
+        "account_id": of.account_id,
+        "configuration_set_id": of.id,
+        "name": one.name,
+        "enabled": one.enabled,
+        "event_types": orjson.dumps(stored).decode(),
+        "topic_arn": one.topic_arn,
+    }
+    write.connection.execute(insert(event_destination), [row])
+    detail = {"name": one.name, "enabled": one.enabled, "event_types": stored, "topic_arn": one.topic_arn}
+    _record(write, of, "PutConfigurationSetEventDestination", **detail)
+
+
+def remove_destination(write: ControlWrite, of: ConfigurationSetRow, name: str) -> bool:
+    """Remove it; False if there is none of that name."""
+    if write.connection.execute(_destination(of, name)).rowcount == 0:
+        return False
+    _record(write, of, "DeleteConfigurationSetEventDestination", name=name)
+    return True
+
+
+def _destination(of: ConfigurationSetRow, name: str) -> Any:
+    columns = event_destination.c
+    return delete(event_destination).where(columns.configuration_set_id == of.id, columns.name == name)
+
+
+def destinations(connection: Connection, set_id: int) -> list[DestinationRow]:
+    """The set's, by name."""
+    of = event_destination.c.configuration_set_id == set_id
+    rows = connection.execute(select(event_destination).where(of).order_by(event_destination.c.name))
+    return [_destination_row(row) for row in rows]
+
+
+def _destination_row(row: Row[Any]) -> DestinationRow:
+    # A type that a later release added says nothing here.
+    taken = frozenset(TYPES[name] for name in orjson.loads(row.event_types) if name in TYPES)
+    return DestinationRow(row.id, row.name, row.enabled, taken, row.topic_arn)
 
 
 def _record(write: ControlWrite, row: ConfigurationSetRow, action: str, **detail: Any) -> None:

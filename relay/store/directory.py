@@ -27,9 +27,10 @@ from relay.authorization.policy import (
     unreadable,
 )
 from relay.authorization.send import Send
+from relay.outcome.events import BOUNCE, COMPLAINT, DELIVERY
 from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.signing.dkim import SigningKey, load_private_key
-from relay.store import changes
+from relay.store import changes, configuration_sets
 from relay.store.changes import (
     account_subject,
     configuration_set_subject,
@@ -342,8 +343,8 @@ class Directory:
                 dkim_verified=row.dkim_status in ("SUCCESS", "TEMPORARY_FAILURE"),
                 has_keys=bool(keys),
                 configuration_set=row.configuration_set,
-                feedback_forwarding=row.feedback_forwarding,
                 mail_from=_mail_from(row),
+                events=_notified(row),
             ),
             keys,
         )
@@ -398,12 +399,21 @@ def _read_set(connection: Connection, account_id: str, name: str) -> Configurati
     row = connection.execute(query).first()
     if row is None:
         return None
+    taken = [one.event_types for one in configuration_sets.destinations(connection, row.id) if one.enabled]
     return ConfigurationSet(
         row.name,
         row.sending_enabled,
         row.tls_policy == "REQUIRE",
         None if row.suppressed_reasons is None else parse_reasons(row.suppressed_reasons),
+        events=frozenset().union(*taken),
+        max_delivery_seconds=row.max_delivery_seconds,
     )
+
+
+def _notified(row: Any) -> frozenset[str]:
+    """The types that the identity has a topic for."""
+    topics = {BOUNCE: row.bounce_topic, COMPLAINT: row.complaint_topic, DELIVERY: row.delivery_topic}
+    return frozenset(name for name, topic in topics.items() if topic)
 
 
 def _read_user(connection: Connection, unique_id: str) -> _User:

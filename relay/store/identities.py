@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from relay.authorization.identities import parse_identity_arn
 from relay.store.changes import ControlWrite, identity_subject
 from relay.store.sealed import place
 from relay.store.tables import dkim_key, identity, identity_policy
@@ -63,9 +64,15 @@ def add(write: ControlWrite, row: IdentityRow) -> None:
     _record(write, row, "CreateEmailIdentity", verification_status=row.verification_status)
 
 
-def change(write: ControlWrite, row: IdentityRow, action: str, **values: Any) -> None:
+def change(
+    write: ControlWrite, row: IdentityRow, action: str, because: str | None = None, **values: Any
+) -> None:
+    """``because`` stands in the audit when it was not asked for."""
     write.connection.execute(update(identity).where(identity.c.id == row.id).values(values))
-    _record(write, row, action, **{name: value for name, value in values.items() if name != "confirmation"})
+    detail = {name: value for name, value in values.items() if name != "confirmation"}
+    if because is not None:
+        detail["because"] = because
+    _record(write, row, action, **detail)
 
 
 def touch(connection: Connection, row: IdentityRow, **values: Any) -> None:
@@ -102,6 +109,19 @@ def find(connection: Connection, account_id: str, name: str) -> IdentityRow | No
     query = select(identity).where(identity.c.account_id == account_id, identity.c.name == name)
     row = connection.execute(query).mappings().first()
     return IdentityRow(**row) if row else None
+
+
+def lock(write: ControlWrite, account_id: str, name: str) -> IdentityRow | None:
+    """The identity as it is now, not to change until the transaction ends."""
+    query = select(identity).where(identity.c.account_id == account_id, identity.c.name == name)
+    row = write.connection.execute(query.with_for_update()).mappings().first()
+    return IdentityRow(**row) if row else None
+
+
+def find_by_arn(connection: Connection, arn: str) -> IdentityRow | None:
+    """The identity that the ARN names to the letter, whatever its region: a store has one."""
+    named = parse_identity_arn(arn)
+    return find(connection, named.account_id, named.name) if named else None
 
 
 def find_by_confirmation(connection: Connection, hashed: str) -> IdentityRow | None:

@@ -55,6 +55,11 @@ def key_in_use(connection: Connection) -> str:
     return bytes.fromhex(found).partition(b"\0")[0].decode()
 
 
+def region(connection: Connection) -> str:
+    """The region that the store belongs to."""
+    return _read(connection)["region"]
+
+
 def _read(connection: Connection) -> dict[str, str]:
     return dict(connection.execute(select(meta.c.name, meta.c.value)).all())
 

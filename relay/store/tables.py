@@ -294,11 +294,12 @@ subscription = Table(
     Column("uuid", String(36), nullable=False, unique=True),  # the last part of its ARN
     Column("protocol", String(16), nullable=False),  # http | https | webhook | email | file | sns | sqs
     Column("endpoint", Text, nullable=False),
-    Column("state", String(12), nullable=False),  # pending | confirmed | dead
+    Column("state", String(12), nullable=False),  # pending | confirmed | dead | unsubscribed
     Column("confirmation", String(64)),  # SHA-256 of the token that confirms it, in hexadecimal
     Column("raw_delivery", Boolean, nullable=False),
-    Column("secret", LargeBinary),  # sealed: what a webhook's signature is made with
+    Column("secret", LargeBinary),  # sealed JSON: what only the poster may know
     Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),  # a pending or unsubscribed one is then forgotten
     Column("failing_since", Instant),
     Column("last_error", Text),
 )
@@ -560,8 +561,10 @@ notification = Table(
     Column("worker_id", Integer, nullable=False),
     Column("worker_epoch", BigInteger, nullable=False),
     Column("last_error", Text),
+    # By subscription: one that is far behind must not stand in the way of the others.
     Index(
         "ix_notification_due",
+        "subscription_id",
         "due_at",
         sqlite_where=text("state = 'queued'"),
         postgresql_where=text("state = 'queued'"),

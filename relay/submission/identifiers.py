@@ -22,6 +22,11 @@ _match_ses_message_id = re.compile(
     r"0100([0-9a-f]{12})-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{6}([0-9a-f]{6})-000000"
 ).fullmatch
 
+_DIGEST_BITS = 59
+_match_notification_id = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+).fullmatch
+
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _REFERENCE_BITS = 40
 _REFERENCE_MASK = (1 << _REFERENCE_BITS) - 1
@@ -70,6 +75,28 @@ def parse_ses_message_id(text: str) -> int | None:
     if since < 0 or since >> _TIME_BITS or ses_message_id(id_) != text:
         return None
     return id_
+
+
+def notification_id(id_: int) -> str:
+    """The key of a notification in the shape of SNS's message ids, a random UUID.
+
+    Of its 122 free bits 63 are the key, the others a digest of it: every repeat has the same one, and
+    ``parse_notification_id`` gives the key back.
+    """
+    digest = blake2b(id_.to_bytes(8, "big"), digest_size=8, person=b"notification").digest()
+    bits = id_ << _DIGEST_BITS | int.from_bytes(digest, "big") >> 64 - _DIGEST_BITS
+    high, middle, low = bits >> 74, bits >> 62 & 0xFFF, bits & (1 << 62) - 1
+    text = f"{high << 80 | 4 << 76 | middle << 64 | 2 << 62 | low:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def parse_notification_id(text: str) -> int | None:
+    """The key, or None if ``text`` is not what ``notification_id`` gives for one."""
+    if not _match_notification_id(text):
+        return None
+    bits = int(text.replace("-", ""), 16)
+    id_ = (bits >> 80) << 15 | (bits >> 64 & 0xFFF) << 3 | bits >> 59 & 7
+    return id_ if notification_id(id_) == text else None
 
 
 def reference(id_: int) -> str:

@@ -54,6 +54,7 @@ class Parameters:
     from_arn: str | None = None
     return_path_arn: str | None = None
     configuration_set: str | None = None
+    tags: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -58,14 +59,14 @@ def compile_client(source: Path, directory: Path) -> Path:
     return program
 
 
-def message_of(size: int, directory: Path) -> Path:
+def message_of(size: int, directory: Path, fields: str = "") -> Path:
     """A message of about ``size`` octets with the ARN fields a delegate sends."""
     name = arn("owner.example")
     head = (
         "From: Acme Alerts <alerts@owner.example>\nTo: user@customer.example\nSubject: Load @SEQ@\n"
         "Date: Mon, 23 Nov 2026 10:00:00 +0000\nMessage-ID: <@SEQ@.load@owner.example>\n"
         "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n"
-        f"X-SES-SOURCE-ARN: {name}\nX-SES-FROM-ARN: {name}\nX-SES-RETURN-PATH-ARN: {name}\n\n"
+        f"X-SES-SOURCE-ARN: {name}\nX-SES-FROM-ARN: {name}\nX-SES-RETURN-PATH-ARN: {name}\n{fields}\n"
     )
     line = "the quick brown fox jumps over the lazy dog and carries a letter\n"
     path = directory / f"message-{size}.eml"
@@ -117,6 +118,29 @@ def set_up(directory: Path, sink: Sink, workers: int, url: str | None) -> tuple[
     return gateway, login
 
 
+def listen(gateway: Gateway) -> str:
+    """An event destination for every type, told in a file; the field that names its set."""
+    topic = gateway.run("topic", "create", "events", "--account", DELEGATE)
+    assert isinstance(topic, dict)
+    gateway.run("topic", "subscribe", topic["arn"], "--protocol", "file", "events.jsonl")
+    gateway.run("configuration-set", "create", "all", "--account", DELEGATE)
+    events = "send,reject,bounce,complaint,delivery,delivery-delay"
+    where = ("--account", DELEGATE, "--topic", topic["arn"], "--events", events)
+    gateway.run("configuration-set", "destination", "all", "file", *where)
+    return "X-SES-CONFIGURATION-SET: all\n"
+
+
+def untold(gateway: Gateway) -> tuple[int, int]:
+    """Events of which nobody was told yet, and notifications that were not posted yet."""
+    with sqlite3.connect(gateway.directory / "relay.db") as connection:
+        query = (
+            "SELECT (SELECT count(*) FROM outbox WHERE {0}), (SELECT count(*) FROM notification WHERE {0})"
+        )
+        waiting = "state IN ('queued', 'leased')"
+        events, notifications = connection.execute(query.format(waiting)).fetchone()
+    return events, notifications
+
+
 def measure(
     gateway: Gateway, login: Login, client: Path, message: Path, connections: int, count: int
 ) -> None:
@@ -141,6 +165,15 @@ def measure(
         f" {count / drained:.0f}/s end to end, {cpu / count * 1000:.3f} ms CPU a message,"
         f" {memory_bytes(session) / 1e6:.0f} MB in the largest process"
     )
+
+
+def print_telling(gateway: Gateway) -> None:
+    """How far behind the telling was when all was delivered, and how long it took to come after."""
+    started, behind = time.perf_counter(), untold(gateway)
+    while any(untold(gateway)):
+        time.sleep(0.1)
+    seconds = time.perf_counter() - started
+    print(f"  behind then: {behind[0]} events, {behind[1]} notifications; all told {seconds:.1f} s later")
 
 
 def drain(gateway: Gateway, started: float) -> float:
@@ -174,6 +207,7 @@ def main() -> None:
     parser.add_argument("-n", "--count", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--store-url", help="default is SQLite in the temporary directory")
+    parser.add_argument("--events", action="store_true", help="SQLite only: a destination for every type")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as name:
         directory = Path(name)
@@ -181,9 +215,13 @@ def main() -> None:
         gateway, login = set_up(directory, sink, options.workers, options.store_url)
         try:
             client = compile_client(options.client, directory)
-            for message in options.message or [message_of(4_000, directory), message_of(50_000, directory)]:
+            fields = listen(gateway) if options.events else ""
+            usual = [message_of(size, directory, fields) for size in (4_000, 50_000)]
+            for message in options.message or usual:
                 for connections in options.connections or [10, 40]:
                     measure(gateway, login, client, message, connections, options.count)
+                    if options.events:
+                        print_telling(gateway)
         finally:
             gateway.stop()
             sink.close()

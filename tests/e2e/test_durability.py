@@ -40,11 +40,12 @@ def lender(tmp_path: Path) -> Iterator[tuple[Gateway, Login, Recorder]]:
 
 
 class Load:
-    """Clients that send until told to stop and remember what got 250."""
+    """Clients that send until told to stop and remember what got 250; ``more`` are fields besides."""
 
-    def __init__(self, gateway: Gateway, login: Login) -> None:
+    def __init__(self, gateway: Gateway, login: Login, more: str = "") -> None:
         self.accepted: set[str] = set()
-        self._gateway, self._login = gateway, login
+        self.ids: set[str] = set()
+        self._gateway, self._login, self._more = gateway, login, more
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(CLIENTS)]
         for thread in self._threads:
@@ -67,8 +68,10 @@ class Load:
         client.mail(back)
         client.rcpt(rcpt)
         source = f"X-SES-SOURCE-ARN: {arn('owner.example')}"
-        message = f"From: a@owner.example\r\nSubject: {name}\r\n{source}\r\n\r\nx\r\n"
-        if client.data(message.encode())[0] == 250:
+        message = f"From: a@owner.example\r\nSubject: {name}\r\n{source}\r\n{self._more}\r\nx\r\n"
+        code, text = client.data(message.encode())
+        if code == 250:
+            self.ids.add(text.decode().removeprefix("Ok "))
             # What bounces must come back; what does not must arrive.
             self.accepted.add(back if bounces else rcpt)
 

@@ -94,7 +94,7 @@ async def test_policy_is_fetched_once_and_again_when_its_id_changes(world: World
         assert found.is_enforced
     assert len(world.web.requests) == 1
     assert world.web.requests[0].startswith("GET /.well-known/mta-sts.txt HTTP/1.1\r\n")
-    assert f"Host: {NAME}\r\n" in world.web.requests[0]
+    assert f"Host: {NAME}:{world.web.port}\r\n" in world.web.requests[0]
     world.announce("2")
     world.web.text = policy("other.x.example")
     found = await policies.of("x.example")

@@ -103,8 +103,8 @@ async def test_notice_is_claimed_like_a_settlements(store, reports, delivered):
     await reports.record(late(delivered, 0))
     lease = register(store, "other")
     with store.write() as connection:
-        found = claim_notices(connection, lease, 10)
-    assert sorted(bool(one.recipients[0].get("late")) for one in found) == [False, True]
+        found = claim_notices(connection, lease, 10).notices
+    assert sorted("late" in orjson.loads(one.payload)[0] for one in found) == [False, True]
     assert {one.message.id for one in found} == {delivered.id}
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from relay.authorization.decision import (
     Account,
     Allowed,
+    ConfigurationSet,
     Decision,
     Denied,
     Ground,
@@ -908,3 +909,23 @@ def test_addresses_reach_a_policy_with_the_domain_in_small_letters() -> None:
     on = ground(identity("owner.example", policy(statement(_DOMAIN, Condition=condition))))
     assert isinstance(decided(_borrowed(from_="Ann@OWNER.example"), on), Allowed)
     _denied(decided(_borrowed(from_="ann@owner.example"), on), Reason.ACCESS_DENIED)
+
+
+def test_what_somebody_listens_for_is_of_the_used_set_and_of_the_settings_identity() -> None:
+    usual = ConfigurationSet("usual", events=frozenset({"Send"}), max_delivery_seconds=600)
+    other = ConfigurationSet("other", events=frozenset({"Delivery"}))
+    on = ground(
+        replace(_MINE, configuration_set="usual", events=frozenset({"Bounce"})),
+        configuration_sets={"usual": usual, "other": other},
+    )
+    allowed = _allowed(decided(_own(), on))
+    assert (allowed.events, allowed.max_delivery_seconds) == ({"Bounce", "Send"}, 600)
+    named = _allowed(decided(_own(configuration_set="other"), on))
+    assert (named.events, named.max_delivery_seconds) == ({"Bounce", "Delivery"}, None)
+
+
+def test_r03_a_foreign_default_set_is_not_listened_to() -> None:
+    usual = ConfigurationSet("usual", events=frozenset({"Send"}), max_delivery_seconds=600)
+    on = ground(lent(configuration_set="usual"), configuration_sets={"usual": usual})
+    allowed = _allowed(decided(_borrowed(), on))
+    assert (allowed.events, allowed.max_delivery_seconds) == (frozenset(), None)

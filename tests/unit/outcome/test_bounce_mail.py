@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.outcome import bounce_types
 from relay.outcome.bounce_mail import FailedRecipient, Report, compose, failed_recipients
+from relay.outcome.bounce_types import GENERAL, SOFT, BounceKind
+from relay.outcome.report_mail import Letter
 
 SECOND = 1_000_000
 RECEIVED = 1_795_428_000 * SECOND
@@ -32,6 +35,7 @@ NOBODY = FailedRecipient(
     host="mx.customer.example[192.0.2.7]:25",
     at=RECEIVED + 5 * SECOND,
     attempts=1,
+    kind=GENERAL,
 )
 SILENT = FailedRecipient(
     address="slow@customer.example",
@@ -42,8 +46,9 @@ SILENT = FailedRecipient(
     at=RECEIVED + 50_400 * SECOND,
     attempts=19,
     expired=True,
+    kind=SOFT,
 )
-REPORT = Report(
+LETTER = Letter(
     hostname="relay.example",
     to="bounces@owner.example",
     message_id="0100019aaf2e0000-11111111-2222-4333-a444-555555000001-000000",
@@ -51,8 +56,8 @@ REPORT = Report(
     received_at=RECEIVED,
     at=RECEIVED + 6 * SECOND,
     header=HEADER,
-    recipients=(NOBODY,),
 )
+REPORT = Report(LETTER, (NOBODY,))
 DELAY = replace(REPORT, recipients=(replace(SILENT, expired=False),), retry_until=RECEIVED + 50_400 * SECOND)
 HOSTILE = [
     pytest.param("no\r\nFinal-Recipient: rfc822; other@victim.example", id="crlf"),
@@ -60,7 +65,7 @@ HOSTILE = [
     pytest.param("no\rAction: delivered", id="cr"),
     pytest.param("no\r\n\r\nFinal-Recipient: rfc822; other@victim.example\r\nAction: failed", id="block"),
     pytest.param("no\r\n.\r\nMAIL FROM:<a@victim.example>", id="end-of-data"),
-    pytest.param(f"no\r\n--=_{REPORT.message_id}--\r\n", id="boundary"),
+    pytest.param(f"no\r\n--=_{LETTER.message_id}--\r\n", id="boundary"),
     pytest.param("no\x00\x1b[2J\x7f\x85\u2028\u2029", id="controls"),
     pytest.param("keine Mailbox für jösé \U0001f4ec", id="non-ascii"),
     pytest.param("broken \udcff\udc80 octets", id="surrogates"),
@@ -116,12 +121,17 @@ def test_report_comes_from_the_daemon_to_the_return_path() -> None:
     assert message["From"] == "Mail Delivery System <MAILER-DAEMON@relay.example>"
     assert message["To"] == "bounces@owner.example"
     assert message["Subject"] == "Delivery Status Notification (Failure)"
-    assert message["Message-ID"] == f"<{REPORT.message_id}@relay.example>"
-    assert parsedate_to_datetime(message["Date"]).timestamp() == REPORT.at // SECOND
+    assert message["Message-ID"] == f"<{LETTER.message_id}@relay.example>"
+    assert parsedate_to_datetime(message["Date"]).timestamp() == LETTER.at // SECOND
 
 
 def test_report_says_that_a_machine_wrote_it() -> None:
+    """RFC 3834: and in answer to what, if the original says."""
     assert parsed(REPORT)["Auto-Submitted"] == "auto-replied"
+    assert "In-Reply-To" not in parsed(REPORT)
+    header = HEADER + b"Message-ID: <1@app.example>\r\n"
+    message = parsed(replace(REPORT, letter=replace(LETTER, header=header)))
+    assert message["In-Reply-To"] == message["References"] == "<1@app.example>"
 
 
 @pytest.mark.parametrize("report", [REPORT, DELAY], ids=["failure", "delay"])
@@ -143,7 +153,7 @@ def test_same_report_gives_the_same_octets() -> None:
 def test_first_block_tells_of_the_message() -> None:
     about = blocks(REPORT)[0]
     assert about["Reporting-MTA"] == "dns; relay.example"
-    assert about["X-Relay-ID"] == REPORT.original_id
+    assert about["X-Relay-ID"] == LETTER.original_id
     assert parsedate_to_datetime(about["Arrival-Date"]).timestamp() == RECEIVED // SECOND
 
 
@@ -177,23 +187,41 @@ def test_every_recipient_has_a_block_of_its_own_in_order() -> None:
 # ---------------------------------------------------------------- for people
 
 
-def test_words_name_recipient_reply_host_and_message() -> None:
+def test_words_name_recipient_reason_reply_remedy_and_message() -> None:
     text = words(REPORT)
-    assert "nobody@customer.example\n    550 5.1.1 <nobody@customer.example>: no such user here\n" in text
-    assert "    (mx.customer.example)\n" in text
-    assert f"accepted by relay.example at Mon, 23 Nov 2026 10:00:00 +0000 as {REPORT.original_id}." in text
+    assert (
+        "\n\nnobody@customer.example\n"
+        "    There is no such address, or it takes no mail any more.\n"
+        "    mx.customer.example said: 550 5.1.1 <nobody@customer.example>: no such user here\n"
+        "    What to do: look for a typing error; if there is none, take the address off your lists.\n\n"
+    ) in text
+    assert f"accepted by relay.example at Mon, 23 Nov 2026 10:00:00 +0000 as {LETTER.original_id}." in text
     assert "gave up" not in text
+
+
+def test_every_kind_of_bounce_has_plain_words() -> None:
+    kinds = [kind for kind in vars(bounce_types).values() if isinstance(kind, BounceKind)]
+    told = {words(replace(REPORT, recipients=(replace(NOBODY, kind=kind),))) for kind in kinds}
+    assert len(told) == len(kinds) == 11
 
 
 def test_words_say_that_time_ran_out() -> None:
     text = words(replace(REPORT, recipients=(SILENT,)))
-    assert "gave up after 19 attempts; the last one said:\n    timed out waiting" in text
+    assert "we gave up after 19 attempts.\n" in text
+    assert "The last attempt ended so: timed out waiting for the next hop (mx.customer.example)\n" in text
 
 
 def test_host_without_an_address_is_shown_as_it_is() -> None:
-    assert "    (mx.customer.example)\n" in words(
+    assert "    mx.customer.example said: " in words(
         replace(REPORT, recipients=(replace(NOBODY, host="mx.customer.example"),))
     )
+
+
+def test_late_report_is_quoted_with_what_the_remote_wrote() -> None:
+    late = replace(NOBODY, code=None, text="", diagnostic="smtp; 550 5.1.1 gone")
+    report = replace(REPORT, recipients=(late,))
+    assert "mx.customer.example said: 550 5.1.1 gone\n" in words(report)
+    assert blocks(report)[1]["Diagnostic-Code"] == "smtp; 550 5.1.1 gone"
 
 
 # ---------------------------------------------------------------- the original
@@ -207,13 +235,15 @@ def test_original_is_given_back_as_its_header_only() -> None:
 
 def test_long_header_line_stays_one_line() -> None:
     line = b"X-Long: " + b"y" * 990
-    octets = compose(replace(REPORT, header=HEADER + line + b"\r\n"))
+    octets = compose(replace(REPORT, letter=replace(LETTER, header=HEADER + line + b"\r\n")))
     assert b"\r\n" + line + b"\r\n" in octets
     assert max(map(len, octets.split(b"\r\n"))) == 998
 
 
 def test_original_with_eight_bit_octets_is_shown_in_ascii() -> None:
-    octets = compose(replace(REPORT, header=HEADER + "X-Name: jösé\r\n".encode("latin-1")))
+    octets = compose(
+        replace(REPORT, letter=replace(LETTER, header=HEADER + "X-Name: jösé\r\n".encode("latin-1")))
+    )
     assert octets.isascii()
     assert b"X-Name: j?s?\r\n" in octets
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relay.outcome.bounce_types import UNDETERMINED, bounce_kind
+from relay.outcome.bounce_types import UNDETERMINED
+from relay.outcome.event_rows import kind_of
 from relay.queue.values import QueuedRecipient
 from relay.reports.belief import believed, is_bad, notice
 from relay.reports.report import About, Kind, Report
@@ -84,7 +85,12 @@ def test_address_is_bad_if_it_is_wrong_for_good_or_surely_complains(about, is_su
 class TestNotice:
     def test_it_has_what_a_settlement_writes_and_that_it_is_late(self):
         about = bounce(
-            "ann@customer.example", status="5.1.1", code=550, enhanced="5.1.1", text="no such user"
+            "ann@customer.example",
+            status="5.1.1",
+            code=550,
+            enhanced="5.1.1",
+            text="no such user",
+            diagnostic="smtp; 550 5.1.1 no such user",
         )
         written = notice(ANN, about, Report((about,), report_id="<r@x>"), 7, "192.0.2.1")
         assert written == {
@@ -93,6 +99,7 @@ class TestNotice:
             "expired": False,
             "code": 550,
             "enhanced": "5.1.1",
+            "diagnostic": "smtp; 550 5.1.1 no such user",
             "text": "no such user",
             "host": "192.0.2.1",
             "phase": "report",
@@ -104,5 +111,5 @@ class TestNotice:
 
     def test_failure_without_a_reason_is_undetermined(self):
         written = notice(ANN, bounce("a@b"), Report(()), 7, "192.0.2.1")
-        assert bounce_kind(written["status"], written["text"]) == UNDETERMINED
+        assert kind_of(written, is_custom_time=False) == UNDETERMINED
         assert written["text"] == "reported by 192.0.2.1 without a reason"

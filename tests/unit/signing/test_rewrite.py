@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.signing.rewrite import Rewritten, TraceFacts, is_loop, rewrite
+from relay.signing.rewrite import Rewriting, Rewritten, TraceFacts, is_loop, rewrite, submitted
 from relay.submission.headers import HeaderError, parse_headers
 
 _ID = "0100019ab697e800-e013f765-b560-4796-a957-99d032003007-000000"
@@ -179,6 +179,24 @@ def test_r01_every_submitted_field_is_either_kept_to_the_octet_or_recorded(
     assert sorted([*kept, *found.removed]) == sorted(headers.fields)
     assert kept == [field for field in headers.fields if field not in found.removed]
     assert bytes(parse_headers(bytes(found.headers))) == bytes(found.headers)
+
+
+@given(_FIELDS, st.booleans(), st.sampled_from([b"", b"DKIM-Signature: v=1; d=owner.example\r\n"]))
+def test_header_as_submitted_is_had_back_in_its_order(
+    lines: list[bytes], ses: bool, signatures: bytes
+) -> None:
+    try:
+        headers = parse_headers(b"".join(lines))
+    except HeaderError:
+        return
+    found = rewrite(headers, _FACTS, signing_domain="owner.example", replaces_identity_fields=ses)
+    kept = Rewriting(
+        len(signatures),
+        tuple(field.raw for field in found.added),
+        tuple(field.raw for field in found.removed),
+        found.removed_at,
+    )
+    assert submitted(signatures + bytes(found.headers), kept) == headers.fields
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from relay.submission.identifiers import (
     EPOCH_MILLISECONDS,
     compose_id,
     id_milliseconds,
+    notification_id,
+    parse_notification_id,
     parse_ses_message_id,
     reference,
     ses_message_id,
@@ -84,3 +86,18 @@ def test_two_keys_share_a_reference_only_as_documented(one: int, other: int) -> 
         return (key >> 22) % 2**30, (key >> 12) % 32, key % 32
 
     assert (reference(one) == reference(other)) == (standing_for(one) == standing_for(other))
+
+
+@given(_KEYS)
+def test_a_notification_id_is_a_random_uuid_to_others_and_gives_its_key_back(key: int) -> None:
+    text = notification_id(key)
+    assert uuid.UUID(text).version == 4
+    assert uuid.UUID(text).variant == uuid.RFC_4122
+    assert parse_notification_id(text) == key
+
+
+@given(_KEYS, st.integers(0, 35), st.sampled_from("0123456789abcdef"))
+def test_a_mistyped_notification_id_is_noticed(key: int, position: int, digit: str) -> None:
+    text = notification_id(key)
+    mistyped = text[:position] + digit + text[position + 1 :]
+    assert parse_notification_id(mistyped) in ({key} if mistyped == text else {None})

@@ -109,6 +109,7 @@ def _subscriptions() -> None:
         sa.Column("raw_delivery", sa.Boolean(), nullable=False),
         sa.Column("secret", sa.LargeBinary()),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger()),
         sa.Column("failing_since", sa.BigInteger()),
         sa.Column("last_error", sa.Text()),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_subscription")),
@@ -148,7 +149,8 @@ def _notifications() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notification")),
     )
     op.create_index(op.f("ix_notification_event_id"), "notification", ["event_id"])
-    _partial_index("ix_notification_due", "notification", ["due_at"], "state = 'queued'")
+    due = ["subscription_id", "due_at"]
+    _partial_index("ix_notification_due", "notification", due, "state = 'queued'")
     leased = ["worker_id", "worker_epoch"]
     _partial_index("ix_notification_lease", "notification", leased, "state = 'leased'")
     op.create_table(

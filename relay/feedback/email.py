@@ -1,0 +1,107 @@
+"""``email``: the event as text to an address, by our own queue.
+
+It comes from the null sender and says that a machine made it (RFC 3834): no answer to it can come back, and
+no notification tells of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+
+import orjson
+
+from relay.feedback import envelope
+from relay.feedback.posting import Post
+from relay.feedback.signer import unsubscribe_url
+from relay.queue.spool import NewMessage
+from relay.queue.values import QueuedMessage, QueuedRecipient
+from relay.submission.identifiers import ses_message_id
+
+_TEXT = """\
+{event}
+
+--
+Topic {topic}, message {message_id}.
+{stop}
+"""
+_BY_COMMAND = "To get no more of these: relay topic unsubscribe {subscription}"
+_BY_LINK = "To get no more of these: {link}"
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """The protocol.  It is its own lane: the queue does the rest.  ``next_id`` makes message ids."""
+
+    hostname: str
+    public_url: str
+    expire_seconds: int
+    next_id: Callable[[], int]
+
+    def lane(self, connections: int) -> Email:
+        return self
+
+    async def post(self, one: Post) -> NewMessage | None:
+        """The mail, which is queued in the transaction that says it was."""
+        message_id, at, address = self.next_id(), time.time_ns() // 1000, one.to.row.endpoint
+        octets = self._octets(one, ses_message_id(message_id))
+        head, _, body = octets.partition(b"\r\n\r\n")
+        message = QueuedMessage(
+            id=message_id,
+            account_id=one.to.row.account_id,
+            identity_arn=one.topic_arn,
+            reverse_path="",
+            return_path="",
+            configuration_set=None,
+            received_at=at,
+            expires_at=at + self.expire_seconds * 1_000_000,
+            size_bytes=len(octets),
+            header=head + b"\r\n",
+            body=(body,),
+            chunks=1,
+        )
+        to = QueuedRecipient(0, address, address.rpartition("@")[2])
+        record = orjson.dumps({"notification": one.message_id, "kind": one.notification.event_type}).decode()
+        return NewMessage(message, (to,), record, lease=None)
+
+    async def aclose(self) -> None:
+        pass
+
+    def _octets(self, one: Post, mail_id: str) -> bytes:
+        mail = EmailMessage(policy=SMTP)
+        mail["From"] = f"Mail relay <no-reply@{self.hostname}>"
+        mail["To"] = one.to.row.endpoint
+        mail["Subject"] = f"{one.notification.event_type} ({one.to.topic.name})"
+        mail["Date"] = format_datetime(_instant(one.notification.created_at))
+        mail["Message-ID"] = f"<{mail_id}@{self.hostname}>"
+        mail["Auto-Submitted"] = "auto-generated"
+        mail["X-Auto-Response-Suppress"] = "All"
+        text = _TEXT.format(
+            event=_readable(one.notification.body),
+            topic=one.topic_arn,
+            message_id=one.message_id,
+            stop=self._stop(one),
+        )
+        # As base64 would hide it from people who read their mail as it is; long lines are folded so.
+        mail.set_content(text, cte="quoted-printable")
+        return mail.as_bytes()
+
+    def _stop(self, one: Post) -> str:
+        if not self.public_url:
+            return _BY_COMMAND.format(subscription=one.subscription_arn)
+        return _BY_LINK.format(link=unsubscribe_url(self.public_url, one.subscription_arn))
+
+
+def _readable(message: str) -> str:
+    if not message.startswith("{"):
+        return message
+    return orjson.dumps(orjson.loads(envelope.document(message)), option=orjson.OPT_INDENT_2).decode()
+
+
+def _instant(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC)

@@ -1,0 +1,437 @@
+"""Who is told of what becomes of mail: every line of SES's table, with SMTP, a next hop, HTTP receivers.
+
+Owner and delegate are different accounts, each with a receiver of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from relay.app.recorder import Recorder
+from tests.e2e.test_durability import Load
+from tests.support.gateway import DELEGATE, OWNER, CommandFailed, Gateway, Login, arn, grant, user_arn
+from tests.support.hooks import Hooks
+
+DOMAIN = "owner.example"
+_numbers = itertools.count(1)
+# Each is suppressed once it has bounced.
+_REFUSED = [f"nobody{number}@customer.example" for number in range(50)]
+NOBODY = iter(_REFUSED)
+LOCAL = {"RELAY_WEBHOOKS__ALLOW": '["127.0.0.1/32"]'}
+
+
+@dataclass
+class World:
+    """A gateway that lends owner.example to the delegate, and who listens.
+
+    ``owners`` and ``delegates`` are topics with a receiver each; the delegate's set ``alerts`` sends
+    everything to its topic, its set ``silent`` nothing.
+    """
+
+    gateway: Gateway
+    login: Login
+    recorder: Recorder
+    owner_hooks: Hooks
+    delegate_hooks: Hooks
+    owners: str = ""
+    delegates: str = ""
+
+    def set(self, *options: str) -> None:
+        self.gateway.run("identity", "set", DOMAIN, "--account", OWNER, *options)
+
+    def send(self, rcpt: str, configuration_set: str | None = None, **more: str) -> tuple[str, str]:
+        """Send one message; its id and its return path, which no other message has."""
+        back = f"back{next(_numbers)}@{DOMAIN}"
+        headers = {"X-SES-CONFIGURATION-SET": configuration_set} if configuration_set else {}
+        code, text = self.gateway.send(
+            self.login, mail_from=back, rcpt=rcpt, headers={**headers, **more}, arns=arn(DOMAIN)
+        )
+        assert code == 250, text
+        return text.removeprefix("Ok "), back
+
+    def bounced(self, configuration_set: str | None = None) -> tuple[str, str]:
+        """Send one that bounces, and wait until whoever is told of it is decided."""
+        message_id, back = self.send(next(NOBODY), configuration_set)
+        self.until_told(message_id, "bounce")
+        return message_id, back
+
+    def until_told(self, message_id: str, kind: str) -> None:
+        give_up_at = time.monotonic() + 20
+        while time.monotonic() < give_up_at:
+            shown = self.gateway.run("message", "show", message_id)
+            assert isinstance(shown, dict)
+            if {"kind": kind, "state": "done"}.items() <= _last(shown["notices"], kind).items():
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{message_id}: {kind} is not done\n{self.gateway.log()}")
+
+    def reports(self, message_id: str) -> int:
+        """How many reports on the message were mailed: they are queued with the notice that is done."""
+        return count_reports(self.gateway, message_id)
+
+
+def _last(notices: list[dict[str, str]], kind: str) -> dict[str, str]:
+    return next((one for one in reversed(notices) if one["kind"] == kind), {})
+
+
+def count_reports(gateway: Gateway, message_id: str) -> int:
+    with sqlite3.connect(gateway.directory / "relay.db") as connection:
+        query = "SELECT count(*) FROM message WHERE record LIKE ?"
+        return int(connection.execute(query, (f'%"report_on":"{message_id}"%',)).fetchone()[0])
+
+
+def listen(gateway: Gateway, account: str, name: str, url: str) -> str:
+    """A topic of the account with a webhook; its ARN."""
+    topic = gateway.run("topic", "create", name, "--account", account)
+    assert isinstance(topic, dict)
+    made = gateway.run("topic", "subscribe", topic["arn"], "--protocol", "webhook", url)
+    assert isinstance(made, dict)
+    assert made["status"] == "confirmed"
+    return str(topic["arn"])
+
+
+def prepare(directory: Path, recorder: Recorder, **settings: str) -> tuple[Gateway, Login]:
+    gateway = Gateway(directory, recorder, **LOCAL, **settings)
+    gateway.run("init", str(directory))
+    for account in (OWNER, DELEGATE):
+        gateway.account(account)
+    gateway.identity(DOMAIN)
+    login = gateway.login("app")
+    gateway.policy(arn(DOMAIN), grant({"AWS": user_arn("app")}, arn(DOMAIN)))
+    return gateway, login
+
+
+def destination(gateway: Gateway, topic: str, events: str, name: str = "alerts") -> None:
+    gateway.run("configuration-set", "create", name, "--account", DELEGATE)
+    where = ("--account", DELEGATE, "--topic", topic, "--events", events)
+    gateway.run("configuration-set", "destination", name, "all", *where)
+
+
+ALL_EVENTS = "send,reject,bounce,complaint,delivery,delivery-delay"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    recorder = Recorder(refused=frozenset(_REFUSED))
+    hooks = Hooks(), Hooks()
+    gateway, login = prepare(tmp_path_factory.mktemp("relay"), recorder)
+    one = World(gateway, login, recorder, *hooks)
+    one.owners = listen(gateway, OWNER, "owners", hooks[0].url)
+    one.delegates = listen(gateway, DELEGATE, "delegates", hooks[1].url)
+    destination(gateway, one.delegates, ALL_EVENTS)
+    gateway.run("configuration-set", "create", "silent", "--account", DELEGATE)
+    gateway.run("topic", "allow", one.delegates, "--account", OWNER)
+    gateway.start()
+    yield one
+    assert gateway.stop() == 0, gateway.log()
+    assert "Traceback" not in gateway.log(), gateway.log()
+    recorder.close()
+    for each in hooks:
+        each.close()
+
+
+# ---------------------------------------------------------------- the table
+
+
+# forwarding, the owner's topic is set, the message names the set that has a destination: mail is sent
+TABLE = [
+    pytest.param("on", False, False, True, id="on-none-none"),
+    pytest.param("on", True, False, True, id="on-topic-none"),
+    pytest.param("on", False, True, True, id="on-none-destination"),
+    pytest.param("on", True, True, True, id="on-topic-destination"),
+    pytest.param("off", True, False, False, id="off-topic-none"),
+    pytest.param("off", True, True, False, id="off-topic-destination"),
+    pytest.param("off", False, True, False, id="off-none-destination"),
+    pytest.param("off", False, False, True, id="off-none-none"),
+]
+
+
+@pytest.mark.parametrize(("forwarding", "has_topic", "names_set", "is_mailed"), TABLE)
+def test_r13_each_line_of_the_table(world, forwarding, has_topic, names_set, is_mailed) -> None:
+    topic = world.owners if has_topic else "none"
+    world.set("--feedback-forwarding", forwarding, "--bounce-topic", topic)
+    message_id, back = world.bounced("alerts" if names_set else None)
+    if has_topic:
+        told = world.owner_hooks.wait_for(message_id, "notification:Bounce").event
+        assert told["mail"]["sendingAccountId"] == DELEGATE
+        assert told["mail"]["sourceArn"] == arn(DOMAIN)
+        assert told["bounce"]["bouncedRecipients"][0]["emailAddress"] in _REFUSED
+    if names_set:
+        event = world.delegate_hooks.wait_for(message_id, "event:Bounce").event
+        assert event["mail"]["tags"]["ses:configuration-set"] == ["alerts"]
+        assert (event["bounce"]["bounceType"], event["bounce"]["bounceSubType"]) == ("Permanent", "General")
+    assert world.reports(message_id) == is_mailed
+    if is_mailed:
+        report = world.recorder.wait_for(back, 20)
+        assert report.reverse_path == ""
+        assert b"There is no such address" in report.data
+    assert len(world.owner_hooks.of(message_id)) == has_topic
+    assert {one.type for one in world.delegate_hooks.of(message_id)} == (
+        {"event:Send", "event:Bounce"} if names_set else set()
+    )
+
+
+@pytest.mark.parametrize(("forwarding", "names_set"), [("on", False), ("off", False), ("off", True)])
+def test_r12_topic_of_the_delegate_takes_the_owners_notifications(world, forwarding, names_set) -> None:
+    """Trap: with a topic that the owner does not own, only the delegate is told."""
+    world.set("--feedback-forwarding", forwarding, "--bounce-topic", world.delegates)
+    message_id, _ = world.bounced("alerts" if names_set else None)
+    world.delegate_hooks.wait_for(message_id, "notification:Bounce")
+    if names_set:
+        world.delegate_hooks.wait_for(message_id, "event:Bounce")
+    assert world.owner_hooks.of(message_id) == []
+    assert world.reports(message_id) == (forwarding == "on")
+
+
+def test_r12_topic_of_another_account_needs_its_consent(world) -> None:
+    other = world.gateway.run("topic", "create", "closed", "--account", DELEGATE)
+    with pytest.raises(CommandFailed, match=f"relay topic allow {other['arn']} --account {OWNER}"):
+        world.set("--bounce-topic", other["arn"])
+    world.gateway.run("topic", "allow", other["arn"], "--account", OWNER)
+    world.set("--bounce-topic", other["arn"])
+    world.set("--bounce-topic", "none")
+
+
+def test_r12_consent_that_is_withdrawn_brings_the_mail_back(world) -> None:
+    made = listen(world.gateway, DELEGATE, "fickle", world.delegate_hooks.url)
+    world.gateway.run("topic", "allow", made, "--account", OWNER)
+    world.set("--feedback-forwarding", "off", "--bounce-topic", made)
+    world.gateway.run("topic", "disallow", made, "--account", OWNER)
+    message_id, back = world.bounced()
+    world.recorder.wait_for(back, 20)
+    assert world.delegate_hooks.of(message_id) == []
+    shown = world.gateway.run("identity", "show", DOMAIN, "--account", OWNER)
+    assert (shown["bounce_topic"], shown["feedback_forwarding"]) == (None, True)
+    [entry] = world.gateway.run(
+        "audit", "--action", "SetIdentityNotificationTopic", "--actor", "relay:feedback"
+    )
+    assert made in json.dumps(entry)
+
+
+def test_r13_set_that_this_message_does_not_carry_is_no_handler(world) -> None:
+    world.set("--feedback-forwarding", "off", "--bounce-topic", "none")
+    message_id, back = world.bounced("silent")
+    world.recorder.wait_for(back, 20)
+    assert world.reports(message_id) == 1
+    assert world.delegate_hooks.of(message_id) == []
+
+
+def test_r13_topic_that_nobody_confirmed_is_no_handler(world) -> None:
+    silent = world.gateway.run("topic", "create", "nobody", "--account", OWNER)
+    world.set("--feedback-forwarding", "off", "--bounce-topic", silent["arn"])
+    message_id, back = world.bounced()
+    world.recorder.wait_for(back, 20)
+    assert world.reports(message_id) == 1
+
+
+def test_r13_set_deleted_under_load_loses_nothing(world) -> None:
+    """Mail that carries it still goes, and what bounces of it comes back."""
+    destination(world.gateway, world.delegates, ALL_EVENTS, "doomed")
+    world.set("--feedback-forwarding", "off", "--bounce-topic", "none")
+    sent: list[tuple[str, str]] = []
+    for number in range(12):
+        if number == 6:
+            world.gateway.run("configuration-set", "delete", "doomed", "--account", DELEGATE)
+        if number < 6:
+            sent.append(world.send(next(NOBODY), "doomed"))
+            continue
+        with pytest.raises(AssertionError, match="Configuration set <doomed> does not exist"):
+            world.send(next(NOBODY), "doomed")
+    for message_id, back in sent:
+        world.until_told(message_id, "bounce")
+        told = [one for one in world.delegate_hooks.of(message_id) if one.type == "event:Bounce"]
+        if world.reports(message_id):
+            world.recorder.wait_for(back, 20)
+        else:
+            told = [world.delegate_hooks.wait_for(message_id, "event:Bounce")]
+        assert len(told) + world.reports(message_id) == 1
+
+
+def test_r13_suppressed_recipient_is_told_of_as_a_bounce(world) -> None:
+    world.set("--feedback-forwarding", "off", "--bounce-topic", "none")
+    again = next(NOBODY)
+    first, _ = world.send(again, "alerts")
+    world.delegate_hooks.wait_for(first, "event:Bounce")
+    second, _ = world.send(again, "alerts")
+    told = world.delegate_hooks.wait_for(second, "event:Bounce").event["bounce"]
+    assert (told["bounceType"], told["bounceSubType"]) == ("Permanent", "OnAccountSuppressionList")
+    assert told["bouncedRecipients"][0]["diagnosticCode"].startswith("Amazon SES has suppressed sending")
+    world.delegate_hooks.wait_for(second, "event:Send")
+    third, back = world.send(again)
+    world.until_told(third, "bounce")
+    assert b"It was not sent" in world.recorder.wait_for(back, 20).data
+
+
+@pytest.mark.parametrize(("forwarding", "is_mailed"), [("on", True), ("off", False)])
+def test_r12_simulated_complaint_is_told_to_both(world, forwarding: str, is_mailed: bool) -> None:
+    world.set("--feedback-forwarding", forwarding, "--complaint-topic", world.owners)
+    message_id, back = world.send("complaint@simulator.amazonses.com", "alerts")
+    told = world.owner_hooks.wait_for(message_id, "notification:Complaint").event
+    event = world.delegate_hooks.wait_for(message_id, "event:Complaint").event
+    assert told["complaint"] == event["complaint"]
+    assert told["complaint"]["complaintFeedbackType"] == "abuse"
+    assert world.reports(message_id) == is_mailed
+    if is_mailed:
+        assert b'report-type="feedback-report"' in world.recorder.wait_for(back, 20).data
+    world.set("--complaint-topic", "none")
+
+
+def test_r13_complaint_that_nobody_has_a_handler_for_is_mailed(world) -> None:
+    """A topic for bounces is none for complaints."""
+    world.set("--feedback-forwarding", "off", "--bounce-topic", world.owners)
+    message_id, back = world.send("complaint@simulator.amazonses.com")
+    assert b"Feedback-Type: abuse" in world.recorder.wait_for(back, 20).data
+    assert world.owner_hooks.of(message_id) == []
+
+
+# ---------------------------------------------------------------- deliveries and what is quoted
+
+
+def test_delivery_is_told_to_both_and_never_mailed(world) -> None:
+    world.set("--delivery-topic", world.owners, "--headers-in-delivery", "on")
+    message_id, _ = world.send(
+        "user@customer.example",
+        "alerts",
+        **{"Bcc": "hidden@owner.example", "X-SES-MESSAGE-TAGS": "campaign=spring", "Message-ID": "<1@app>"},
+    )
+    told = world.owner_hooks.wait_for(message_id, "notification:Delivery").event
+    event = world.delegate_hooks.wait_for(message_id, "event:Delivery").event
+    world.delegate_hooks.wait_for(message_id, "event:Send")
+    assert world.reports(message_id) == 0
+    assert told["delivery"]["smtpResponse"] == "250 2.0.0 Ok: recorded"
+    assert told["delivery"]["remoteMtaIp"] == "127.0.0.1"
+    assert told["mail"]["commonHeaders"]["messageId"] == "<1@app>"
+    assert event["mail"]["tags"]["campaign"] == ["spring"]
+    assert event["mail"]["tags"]["ses:outgoing-ip"] == ["127.0.0.1"]
+    names = [one["name"] for one in event["mail"]["headers"]]
+    assert names == [one["name"] for one in told["mail"]["headers"]]
+    assert names == [
+        *("From", "To", "Subject", "X-SES-SOURCE-ARN", "X-SES-FROM-ARN", "X-SES-RETURN-PATH-ARN"),
+        *("X-SES-CONFIGURATION-SET", "Bcc", "X-SES-MESSAGE-TAGS", "Message-ID"),
+    ]
+    world.set("--delivery-topic", "none")
+
+
+def test_time_of_the_set_is_the_messages(world) -> None:
+    limits = ("--account", DELEGATE, "--max-delivery-seconds", "300")
+    world.gateway.run("configuration-set", "create", "hasty", *limits)
+    hasty, _ = world.send("user@customer.example", "hasty")
+    shown = world.gateway.run("message", "show", hasty)
+    assert shown["expires_at"] - shown["received_at"] == 300_000_000
+
+
+def test_two_tags_stand_in_the_feedback_id(world) -> None:
+    tags = {"X-SES-MESSAGE-TAGS": "ses:feedback-id-a=news, ses:feedback-id-b=spring"}
+    world.send("tagged@customer.example", **tags)
+    arrived = world.recorder.wait_for("tagged@customer.example", 20)
+    assert b"\r\nFeedback-ID: news:spring:1.us-east-1." in arrived.data
+
+
+def test_mail_that_nobody_listens_to_leaves_no_event(world) -> None:
+    world.set("--delivery-topic", "none")
+    message_id, _ = world.send("quiet@customer.example")
+    world.recorder.wait_for("quiet@customer.example", 20)
+    shown = world.gateway.run("message", "show", message_id)
+    assert shown["notices"] == []
+
+
+def test_destination_that_is_switched_off_is_told_nothing(world) -> None:
+    world.set("--feedback-forwarding", "off", "--bounce-topic", "none")
+    destination(world.gateway, world.delegates, ALL_EVENTS, "off")
+    world.gateway.run("configuration-set", "destination", "off", "all", "--account", DELEGATE, "--disable")
+    message_id, back = world.bounced("off")
+    world.recorder.wait_for(back, 20)
+    assert world.delegate_hooks.of(message_id) == []
+
+
+def test_paused_set_refuses_mail_until_it_is_resumed(world) -> None:
+    world.gateway.run("configuration-set", "pause", "silent", "--account", DELEGATE)
+    with pytest.raises(AssertionError, match="Sending paused for configuration set <silent>"):
+        world.send("user@customer.example", "silent")
+    world.gateway.run("configuration-set", "resume", "silent", "--account", DELEGATE)
+    world.send("user@customer.example", "silent")
+
+
+# ---------------------------------------------------------------- R3
+
+
+def test_r03_lent_identity_has_no_default_set_through_commands_and_smtp(world) -> None:
+    run = world.gateway.run
+    world.gateway.identity("own.example")
+    run("configuration-set", "create", "usual", "--account", OWNER)
+    own = ("own.example", "--account", OWNER)
+    run("identity", "set", *own, "--default-configuration-set", "usual")
+    login = world.gateway.login("own", OWNER)
+    code, text = world.gateway.send(login, mail_from="a@own.example", headers={"From": "a@own.example"})
+    assert code == 250
+    assert run("message", "show", text.removeprefix("Ok "))["configuration_set"] == "usual"
+    document = json.dumps(grant({"AWS": DELEGATE}, arn("own.example")))
+    put = ("policy", "put", "lend", "--identity", arn("own.example"), "-")
+    with pytest.raises(CommandFailed, match="remove that first"):
+        run(*put, stdin=document)
+    run("identity", "set", *own, "--default-configuration-set", "none")
+    run(*put, stdin=document)
+    with pytest.raises(CommandFailed, match="policy lend lends own.example to another account"):
+        run("identity", "set", *own, "--default-configuration-set", "usual")
+    code, text = world.gateway.send(
+        world.login, mail_from="a@own.example", headers={"From": "a@own.example"}, arns=arn("own.example")
+    )
+    assert code == 250
+    assert run("message", "show", text.removeprefix("Ok "))["configuration_set"] is None
+
+
+# ---------------------------------------------------------------- kill -9
+
+
+def test_kill_nine_under_load_neither_loses_nor_invents_an_event(tmp_path: Path) -> None:
+    recorder, hooks = Recorder(refused=frozenset({"nobody@customer.example"})), Hooks()
+    gateway, login = prepare(
+        tmp_path, recorder, RELAY_RELAY__WORKERS="2", RELAY_DELIVERY__RETRY_FIRST_SECONDS="1"
+    )
+    destination(gateway, listen(gateway, DELEGATE, "events", hooks.url), ALL_EVENTS)
+    gateway.start()
+    load = Load(gateway, login, "X-SES-CONFIGURATION-SET: alerts\r\n")
+    for _ in range(4):
+        time.sleep(1)
+        gateway.kill()
+        gateway.start()
+    load.stop()
+    assert load.ids, "nothing was accepted"
+    expected = _expected(tmp_path / "relay.db")
+    assert {message_id for message_id, _ in expected} >= load.ids
+    give_up_at = time.monotonic() + 60
+    while len({one.id for one in list(hooks.posted)}) < len(expected) and time.monotonic() < give_up_at:
+        time.sleep(0.1)
+        expected = _expected(tmp_path / "relay.db")
+    assert gateway.stop() == 0, gateway.log()
+    recorder.close()
+    hooks.close()
+    # What was posted twice had the same id; a delay is an event of its own.
+    by_id = {one.id: (one.message_id, one.type) for one in hooks.posted if "Delay" not in one.type}
+    told = Counter(by_id.values())
+    assert told == expected
+
+
+def _expected(database: Path) -> Counter[tuple[str, str]]:
+    """A Send for each message of a client's, and what became of it."""
+    from relay.submission.identifiers import ses_message_id
+
+    with sqlite3.connect(database) as connection:
+        query = """SELECT message_id, state FROM recipient JOIN message ON message.id = message_id
+            WHERE record LIKE '%"send"%'"""
+        rows = connection.execute(query).fetchall()
+    found: Counter[tuple[str, str]] = Counter()
+    for message_id, state in rows:
+        found[ses_message_id(message_id), "event:Send"] += 1
+        kind = {"delivered": "event:Delivery", "bounced": "event:Bounce"}.get(state, "waiting")
+        found[ses_message_id(message_id), kind] += 1
+    return found
