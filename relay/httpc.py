@@ -224,6 +224,54 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+class _Stream(httpcore2.AsyncNetworkStream):
+    """A connection, by asyncio's streams; the time limit is that of the whole request.
+
+    The library writes head and body by themselves; they go out together, before the answer is read.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._unsent: list[bytes] = []
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        if self._unsent:
+            self._writer.write(b"".join(self._unsent))
+            self._unsent.clear()
+            await self._writer.drain()
+        return await self._reader.read(max_bytes)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        self._unsent.append(buffer)
+
+    async def aclose(self) -> None:
+        self._writer.close()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> _Stream:
+        try:
+            await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+        except BaseException:
+            self._writer.transport.abort()
+            raise
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":  # of an idle connection: the server has closed it
+            return self._reader.at_eof() or self._reader.exception() or self._writer.is_closing()
+        return self._writer.get_extra_info(info)
+
+
+async def _dial(address: str, port: int, seconds: float | None) -> _Stream:
+    async with asyncio.timeout(seconds):
+        return _Stream(*await asyncio.open_connection(address, port))
+
+
 class _Dialler(httpcore2.AsyncNetworkBackend):
     """Dials an address that it has looked at; the library only ever tells it the name."""
 
@@ -231,7 +279,6 @@ class _Dialler(httpcore2.AsyncNetworkBackend):
         self._dns = dns
         self._allowed = allowed
         self._allowing = allowing
-        self._plain = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -245,10 +292,10 @@ class _Dialler(httpcore2.AsyncNetworkBackend):
         share = None if timeout is None else timeout / (len(others) + 1)
         for address in others:
             try:
-                return await self._plain.connect_tcp(address, port, share, local_address, socket_options)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                return await _dial(address, port, share)
+            except OSError:  # TimeoutError is one
                 continue
-        return await self._plain.connect_tcp(last, port, share, local_address, socket_options)
+        return await _dial(last, port, share)
 
     async def _addresses(self, host: str) -> list[str]:
         """Those that may be dialled, at least one."""

@@ -1,4 +1,4 @@
-"""Which addresses may be dialled, and what an URL is; the wire is in tests/integration/test_httpc.py."""
+"""Which addresses may be dialled, and what an URL is; the wire is in tests/integration/feedback."""
 
 from __future__ import annotations
 
