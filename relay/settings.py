@@ -226,8 +226,8 @@ class HttpSection(_Section):
     )
     public_url: Annotated[str, AfterValidator(_base_url)] = Field(
         "",
-        description="How others reach them, https://relay.example.com: mailed links begin so; empty: only"
-        " codes are mailed.",
+        description="How others reach them, https://relay.example.com: links in mail and notifications begin"
+        " so; empty: only codes are mailed.",
     )
     metrics_token_file: str = Field(
         "",

@@ -136,10 +136,18 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     )
     bounce_mail = BounceMail(settings.relay.hostname, settings.delivery.expire_seconds, ids.next)
     outbox = Outbox(store, writer, lease)
-    feedback = Dispatcher(
-        outbox, Choices(store), bounce_mail, ids.next, lease, delivery.offer, delivery.has_room, log
-    )
     poster = build_poster(settings, store, secrets, Notifications(store, writer, lease), dns, ids.next, log)
+    feedback = Dispatcher(
+        outbox,
+        Choices(store),
+        bounce_mail,
+        ids.next,
+        poster.wake,
+        lease,
+        delivery.offer,
+        delivery.has_room,
+        log,
+    )
     handler = Handler(
         _session_settings(settings), intake, Authenticator(directory).authenticate, StoreUnavailable, log
     )

@@ -67,11 +67,12 @@ def _delivery_problems(settings: Settings, file: Path) -> Iterator[str]:
     for key, name in named:
         if name and not settings.path(name).is_file():
             yield f"{file}: [delivery] {key}: {settings.path(name)}: no such file"
-    if delivery.ca_file:
+    for section, ca_file in (("delivery", delivery.ca_file), ("webhooks", settings.webhooks.ca_file)):
         try:
-            ssl.create_default_context().load_verify_locations(settings.path(delivery.ca_file))
+            if ca_file:
+                ssl.create_default_context().load_verify_locations(settings.path(ca_file))
         except (OSError, ssl.SSLError) as error:
-            yield f"{file}: [delivery] ca_file: {settings.path(delivery.ca_file)}: {error}"
+            yield f"{file}: [{section}] ca_file: {settings.path(ca_file)}: {error}"
 
 
 def _http_problems(settings: Settings, file: Path) -> Iterator[str]:

@@ -63,6 +63,8 @@ def _accepted(found: dict[str, Any]) -> Iterator[str]:
         yield f"our report   {record['kind']} of {record['report_on']}"
     elif "confirmation_of" in record:
         yield f"our mail     code for {record['confirmation_of']}"
+    elif "notification" in record:
+        yield f"our mail     notification {record['notification']} ({record['kind']})"
     else:
         yield from _decision(found, record)
     yield from _recipients(found)

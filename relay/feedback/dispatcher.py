@@ -50,7 +50,10 @@ _TYPES = {
 
 
 class Dispatcher:
-    """The feedback of one worker process.  ``next_id`` makes the notifications' ids."""
+    """The feedback of one worker process.
+
+    ``next_id`` makes the notifications' ids, ``wake`` tells whoever posts them that there are some.
+    """
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Dispatcher:
         choices: Choices,
         bounce_mail: BounceMail,
         next_id: Callable[[], int],
+        wake: Callable[[], None],
         lease: Lease,
         offer: Callable[[Consignment], None],
         has_room: Callable[[], bool],
@@ -68,6 +72,7 @@ class Dispatcher:
         self._bounce_mail = bounce_mail
         self._hostname = bounce_mail.hostname
         self._next_id = next_id
+        self._wake = wake
         self._lease = lease
         self._offer = offer
         self._has_room = has_room
@@ -194,6 +199,8 @@ class Dispatcher:
                 for telling in tellings:
                     await self._commit([telling])
             return
+        if any(telling.notifications for telling in tellings):
+            self._wake()
         for telling in tellings:
             if telling.notice.id in done and telling.report is not None:
                 self._reported(telling.notice, telling.report)

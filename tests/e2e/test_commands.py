@@ -91,10 +91,12 @@ class TestSettings:
 
     def test_serve_says_what_is_missing(self, relay):
         relay.environment["RELAY_DELIVERY__CA_FILE"] = "no-such.pem"
+        relay.environment["RELAY_WEBHOOKS__CA_FILE"] = "no-such.pem"
         (relay.directory / "relay.crt").unlink()
         code, _, err = relay.invoke("serve")
         assert code == 1
         assert "[delivery] ca_file" in err
+        assert "[webhooks] ca_file" in err
         assert "[smtp] certificate" in err
 
     def test_missing_settings_file_names_the_cure(self, relay, tmp_path):

@@ -201,6 +201,24 @@ def test_guesser_is_asked_to_wait(relay: Gateway):
     assert [fetch(f"{url}{n}")[0] for n in range(11)] == [400] * 10 + [429]
 
 
+def test_mail_of_a_notification_is_shown_as_ours(relay: Gateway):
+    arn = subscribe(relay, "email", "ops@customer.example")["subscription_arn"]
+    relay.run("topic", "confirm", arn)
+    [id_] = put(relay, arn)
+    relay.start()
+    give_up_at = time.monotonic() + 15
+    while len(relay.recorder.arrived) < 2:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.05)
+    mail = message_from_bytes(relay.recorder.arrived[1].data)
+    assert relay.recorder.arrived[1].reverse_path == ""
+    assert mail["Subject"] == "Bounce (events)"
+    mail_id = mail["Message-ID"].strip().strip("<>").partition("@")[0]
+    code, out, _ = relay.invoke("message", "show", mail_id)
+    assert code == 0
+    assert f"our mail     notification {id_} (Bounce)" in out
+
+
 # ---------------------------------------------------------------- kill -9
 
 

@@ -149,6 +149,7 @@ async def bench(ground: Ground, store: Store) -> AsyncIterator[Bench]:
         Choices(store),
         BounceMail("relay.example", 3600, next_id),
         next_id,
+        lambda: None,
         lease,
         lambda _: None,
         lambda: False,

@@ -539,3 +539,14 @@ async def test_lag_is_told_when_we_fall_behind(world: World, monkeypatch: pytest
     assert [fields["seconds"] for event, fields in world.log.events if event == "notifications behind"] == [
         100
     ]
+
+
+async def test_poster_that_is_woken_looks_at_once(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(poster_module, "_POLL_SECONDS", 60.0)
+    receiver = await world.receiver()
+    arn = world.subscribe("webhook", receiver.url)
+    async with world.posting() as poster:
+        await asyncio.sleep(0.3)  # it has looked, and waits
+        world.put(arn)
+        poster.wake()
+        await receiver.wait(1)
