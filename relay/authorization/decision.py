@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from relay.authorization.context import Context, context_of
 from relay.authorization.evaluate import Effect, Verdict, evaluate
@@ -165,22 +166,34 @@ Decision = Allowed | Denied
 def wanted(send: Send, production: bool, rules: Rules) -> frozenset[tuple[str, str]]:
     """The (account, case-folded name) of every identity that ``decide`` may ask for."""
     own = send.principal.account_id
-    found: set[tuple[str, str]] = set()
-    for claim in claims(send):
-        arn = parse_identity_arn(claim.arn) if claim.arn else None
-        account_id = arn.account_id if arn and covers(arn.name, claim.address) else own
-        found.update((account_id, name.lower()) for name in covering_names(claim.address))
+    found = _wanted(own, tuple([(claim.address, claim.arn) for claim in claims(send)]))
     is_owner_asked = rules.owner_out_of_sandbox_too and bool(named_owners(send) - {own})
-    if not production or is_owner_asked:
-        for recipient in send.recipients:
-            found.update((own, name.lower()) for name in covering_names(recipient))
+    if production and not is_owner_asked:
+        return found
+    covering = (name for recipient in send.recipients for name in covering_names(recipient))
+    return found | {(own, name.lower()) for name in covering}
+
+
+@lru_cache(maxsize=4096)
+def _wanted(own: str, asked: tuple[tuple[Mailbox, str | None], ...]) -> frozenset[tuple[str, str]]:
+    """What covers the addresses, under the ARNs named for them: one application's are always the same."""
+    found: set[tuple[str, str]] = set()
+    for address, named in asked:
+        arn = parse_identity_arn(named) if named else None
+        account_id = arn.account_id if arn and covers(arn.name, address) else own
+        found.update((account_id, name.lower()) for name in covering_names(address))
     return frozenset(found)
 
 
 def named_owners(send: Send) -> frozenset[str]:
     """The accounts whose identities the ARNs name."""
-    arns = (parse_identity_arn(claim.arn) for claim in claims(send) if claim.arn)
-    return frozenset(arn.account_id for arn in arns if arn)
+    return _owners(tuple([claim.arn for claim in claims(send)]))
+
+
+@lru_cache(maxsize=4096)
+def _owners(arns: tuple[str | None, ...]) -> frozenset[str]:
+    found = (parse_identity_arn(arn) for arn in arns if arn)
+    return frozenset(arn.account_id for arn in found if arn)
 
 
 def concerned(send: Send, ground: Ground) -> list[str]:

@@ -121,6 +121,8 @@ _SIGNED: Final = frozenset(_OVERSIGNED + _SIGNED_IF_PRESENT)
 
 _canonicalize = CanonicalizationPolicy.from_c_value(b"relaxed/simple").canonicalize_headers
 _NAME: Final = b"DKIM-Signature"
+# A long field is hardly ever the same twice.
+_LONGEST_KEPT: Final = 1024
 _PADDING: Final = PKCS1v15()
 _PREHASHED: Final = Prehashed(SHA256())
 
@@ -172,10 +174,24 @@ def sign(
 def _hash_fields(headers: HeaderBlock, plan: _Plan) -> hashlib._Hash:
     """SHA-256 of the signed fields, canonicalized (RFC 6376 section 3.7)."""
     fields = headers.fields
-    pairs = [fields[index].raw.split(b":", 1) for index in plan.indices]
-    return hashlib.sha256(
-        b"".join([part for name, value in _canonicalize(pairs) for part in (name, b":", value)])
-    )
+    return hashlib.sha256(b"".join([_canonical(fields[index].raw) for index in plan.indices]))
+
+
+def _canonical(raw: bytes) -> bytes:
+    """A field in relaxed form."""
+    return _kept(raw) if len(raw) <= _LONGEST_KEPT else _relaxed(raw)
+
+
+@lru_cache(maxsize=4096)
+def _kept(raw: bytes) -> bytes:
+    """The same, remembered: From, Content-Type and others are alike in all mail of an application."""
+    return _relaxed(raw)
+
+
+def _relaxed(raw: bytes) -> bytes:
+    name, _, value = raw.partition(b":")
+    ((name, value),) = _canonicalize([(name, value)])
+    return b"".join((name, b":", value))
 
 
 def _signature(key: SigningKey, hashed: hashlib._Hash, times: bytes, h_tag: bytes, bh_tag: bytes) -> bytes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -159,7 +160,7 @@ class Directory:
     async def credential(self, access_key_id: str) -> Credential | None:
         """The credential with that id, active or not."""
         subject = credential_subject(access_key_id)
-        found, _ = await self._get({subject: lambda c: self._read_credential(c, access_key_id)})
+        found, _ = await self._get([subject])
         return found[subject]  # type: ignore[no-any-return]
 
     def is_current(self, principal: Principal, source_ip: str) -> bool:
@@ -173,9 +174,7 @@ class Directory:
         None if the credential is gone or no longer active.
         """
         subject = credential_subject(send.principal.access_key_id)
-        found, change = await self._get(
-            {subject: lambda c: self._read_credential(c, send.principal.access_key_id)}
-        )
+        found, change = await self._get([subject])
         if not _holds(found[subject], send.principal, send.source_ip):
             return None
         ground, keys_of, basis = await self.ground_for_anyone(send)
@@ -186,32 +185,26 @@ class Directory:
 
         The principal's account and user must exist.
         """
-        principal = send.principal
-        entries, change = await self._get(self._who(principal))
-        own: Account = entries[account_subject(principal.account_id)]
-        rest, later = await self._get(self._what(send, own))
-        entries = {**entries, **rest}
+        entries, change = await self._get(_who(send.principal))
+        own: Account = entries[account_subject(send.principal.account_id)]
+        names = _subjects(wanted(send, own.production, self._rules))
+        owners = named_owners(send)
+        rest, later = await self._get([*names.values(), *map(account_subject, owners)])
+        entries |= rest
         sets, last = await self._get(_sets(send, entries))
         basis = Basis(min(change, later, last), frozenset(map(str.lower, (*entries, *sets))))
-        return self._ground(send, own, entries, sets), self._keys_of(entries), basis
-
-    def _ground(self, send: Send, own: Account, entries: dict[str, Any], sets: dict[str, Any]) -> Ground:
-        principal = send.principal
-        found = {
-            (account_id, name): tuple(entry.identity for entry in entries[identity_subject(account_id, name)])
-            for account_id, name in wanted(send, own.production, self._rules)
-        }
-        return Ground(
+        ground = Ground(
             account=own,
-            user_policies=self._user_policies(principal, entries),
-            identities=Identities(found),
+            user_policies=self._user_policies(send.principal, entries),
+            identities=Identities(
+                {name: tuple([one.identity for one in entries[of]]) for name, of in names.items()}
+            ),
             owners={
-                owner: entries[account_subject(owner)]
-                for owner in named_owners(send)
-                if entries[account_subject(owner)] is not None
+                owner: found for owner in owners if (found := entries[account_subject(owner)]) is not None
             },
             configuration_sets={one.name: one for one in sets.values() if one is not None},
         )
+        return ground, self._keys_of(entries), basis
 
     @staticmethod
     def _user_policies(principal: Principal, entries: dict[str, Any]) -> tuple[Policy, ...] | None:
@@ -228,38 +221,20 @@ class Directory:
 
         return keys
 
-    def _who(self, principal: Principal) -> dict[str, _Read]:
-        reads: dict[str, _Read] = {
-            account_subject(principal.account_id): self._account_reader(principal.account_id)
-        }
-        if principal.kind is PrincipalKind.USER:
-            reads[user_subject(principal.unique_id)] = lambda c: _read_user(c, principal.unique_id)
-        return reads
-
-    def _what(self, send: Send, own: Account) -> dict[str, _Read]:
-        reads: dict[str, _Read] = {}
-        for account_id, name in wanted(send, own.production, self._rules):
-            reads[identity_subject(account_id, name)] = self._identity_reader(account_id, name)
-        for owner in named_owners(send):
-            reads[account_subject(owner)] = self._account_reader(owner)
-        return reads
-
-    def _identity_reader(self, account_id: str, name: str) -> _Read:
-        return lambda connection: self._read_identities(connection, account_id, name)
-
     # ------------------------------------------------------------ the cache
 
-    async def _get(self, reads: dict[str, _Read]) -> tuple[dict[str, Any], int]:
+    async def _get(self, subjects: Sequence[str]) -> tuple[dict[str, Any], int]:
         """The entries asked for, and the change number as of which all of them are true."""
         change = self.change
-        found = {subject: self._entries.get(subject, _MISSING) for subject in reads}
+        entries = self._entries
+        found = {subject: entries.get(subject, _MISSING) for subject in subjects}
         missing = [subject for subject, entry in found.items() if entry is _MISSING]
         if not missing:
             return found, change
         touched: set[str] = set()
         self._fetching.append(touched)
         try:
-            fetched, seen = await asyncio.to_thread(self._fetch, {name: reads[name] for name in missing})
+            fetched, seen = await asyncio.to_thread(self._fetch, missing)
         finally:
             # This one and not its like: two that nothing touched yet are equal.
             self._fetching = [one for one in self._fetching if one is not touched]
@@ -268,10 +243,21 @@ class Directory:
                 self._keep(subject, entry)
         return {**found, **fetched}, min(change, seen)
 
-    def _fetch(self, reads: dict[str, _Read]) -> tuple[dict[str, Any], int]:
+    def _fetch(self, subjects: Sequence[str]) -> tuple[dict[str, Any], int]:
         with self._store.read() as connection:
             seen = changes.newest(connection)
-            return {subject: read(connection) for subject, read in reads.items()}, seen
+            return {subject: self._read(connection, subject) for subject in subjects}, seen
+
+    def _read(self, connection: Connection, subject: str) -> Any:
+        """What a subject names (``relay.store.changes``)."""
+        kind, _, rest = subject.partition(":")
+        if kind == "identity":
+            return self._read_identities(connection, *rest.split(":", 1))
+        if kind == "configuration-set":
+            return _read_set(connection, *rest.split(":", 1))
+        if kind == "credential":
+            return self._read_credential(connection, rest)
+        return self._read_account(connection, rest) if kind == "account" else _read_user(connection, rest)
 
     def _keep(self, subject: str, entry: Any) -> None:
         if len(self._entries) >= _MOST_ENTRIES:
@@ -279,9 +265,6 @@ class Directory:
         self._entries[subject] = entry
 
     # ------------------------------------------------------------ the rows
-
-    def _account_reader(self, account_id: str) -> _Read:
-        return lambda connection: self._read_account(connection, account_id)
 
     def _read_account(self, connection: Connection, account_id: str) -> Account | None:
         row = connection.execute(select(account).where(account.c.account_id == account_id)).first()
@@ -362,7 +345,6 @@ class Directory:
         return SigningKey(domain, key.selector, key.algorithm, load_private_key(pem, trusted=True))
 
 
-_Read = Callable[[Connection], Any]
 _MISSING = object()
 _ALL = "*"
 
@@ -372,18 +354,28 @@ def _key(subject: str) -> str:
     return subject.lower() if subject.startswith("identity:") else subject
 
 
-def _sets(send: Send, entries: dict[str, Any]) -> dict[str, _Read]:
+def _who(principal: Principal) -> list[str]:
+    subjects = [account_subject(principal.account_id)]
+    if principal.kind is PrincipalKind.USER:
+        subjects.append(user_subject(principal.unique_id))
+    return subjects
+
+
+@lru_cache(maxsize=4096)
+def _subjects(names: frozenset[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The subject of each identity; the same names come again and again."""
+    return {(account_id, name): identity_subject(account_id, name) for account_id, name in names}
+
+
+def _sets(send: Send, entries: dict[str, Any]) -> list[str]:
     """The set the message names, and those that are a default of an identity of the sender's account."""
     own = send.principal.account_id
     names = {send.configuration_set} if send.configuration_set else set()
+    prefix = identity_subject(own, "")
     for subject, group in entries.items():
-        if subject.startswith(f"identity:{own}:"):
-            names.update(entry.identity.configuration_set for entry in group)
-    return {configuration_set_subject(own, name): _set_reader(own, name) for name in names if name}
-
-
-def _set_reader(account_id: str, name: str) -> _Read:
-    return lambda connection: _read_set(connection, account_id, name)
+        if group and subject.startswith(prefix):
+            names.update([entry.identity.configuration_set for entry in group])
+    return [configuration_set_subject(own, name) for name in names if name]
 
 
 def _holds(held: Credential | None, principal: Principal, source_ip: str) -> bool:
