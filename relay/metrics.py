@@ -85,6 +85,11 @@ class Counter:
             _own[self._at] += amount
 
     @property
+    def own(self) -> float:
+        """What was counted in this process's row."""
+        return _own[self._at]
+
+    @property
     def value(self) -> float:
         return _total(self._at)
 

@@ -29,6 +29,7 @@ from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.feedback.bounces import BounceMail
 from relay.feedback.choices import Choices
 from relay.feedback.dispatcher import Dispatcher
+from relay.feedback.pace import Pace
 from relay.feedback.poster import Poster
 from relay.httpd import HTTPListener
 from relay.intake import Intake, IntakeSettings
@@ -143,6 +144,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
         bounce_mail,
         ids.next,
         poster.wake,
+        Pace(),
         lease,
         delivery.offer,
         delivery.has_room,

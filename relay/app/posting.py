@@ -10,6 +10,7 @@ from relay.feedback.aws import AWS
 from relay.feedback.email import Email
 from relay.feedback.file import File
 from relay.feedback.http import HTTP
+from relay.feedback.pace import Pace
 from relay.feedback.poster import Poster, PosterSettings
 from relay.feedback.posting import Way
 from relay.feedback.signer import Signer
@@ -55,7 +56,7 @@ def build_poster(
         "sns": aws,
         "sqs": aws,
     }
-    return Poster(_poster_settings(settings), store, notifications, ways, log)
+    return Poster(_poster_settings(settings), store, notifications, ways, Pace(), log)
 
 
 def _poster_settings(settings: Settings) -> PosterSettings:

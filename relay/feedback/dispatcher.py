@@ -19,6 +19,7 @@ from relay import metrics
 from relay.feedback.bounces import BounceMail
 from relay.feedback.choices import Choices, Parties
 from relay.feedback.match import Told, Topic, decide
+from relay.feedback.pace import Pace
 from relay.feedback.quote import quote
 from relay.maillog import Log
 from relay.outcome import events
@@ -31,6 +32,8 @@ from relay.queue.values import Consignment, Lease, QueuedMessage, StoreUnavailab
 from relay.submission.identifiers import ses_message_id
 
 _CLAIM_NOTICES = 200
+# What one costs a worker, as measured (tests/bench/bench_relay.py --events).
+_NOTICE_SECONDS = 0.0002
 _POLL_SECONDS = 0.5
 _RETRY_SECONDS = 60.0
 _MOST_ATTEMPTS = 20
@@ -52,7 +55,8 @@ _TYPES = {
 class Dispatcher:
     """The feedback of one worker process.
 
-    ``next_id`` makes the notifications' ids, ``wake`` tells whoever posts them that there are some.
+    ``next_id`` makes the notifications' ids, ``wake`` tells whoever posts them that there are some, ``pace``
+    lets mail go first.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Dispatcher:
         bounce_mail: BounceMail,
         next_id: Callable[[], int],
         wake: Callable[[], None],
+        pace: Pace,
         lease: Lease,
         offer: Callable[[Consignment], None],
         has_room: Callable[[], bool],
@@ -73,6 +78,8 @@ class Dispatcher:
         self._hostname = bounce_mail.hostname
         self._next_id = next_id
         self._wake = wake
+        self._pace = pace
+        self._lag_seconds = 0.0
         self._lease = lease
         self._offer = offer
         self._has_room = has_room
@@ -86,7 +93,9 @@ class Dispatcher:
         watched_at = float("-inf")
         while True:
             try:
-                is_more = await self._round()
+                count = await self._round()
+                await asyncio.sleep(self._pace.rest_seconds(count * _NOTICE_SECONDS, self._lag_seconds))
+                is_more = count == _CLAIM_NOTICES
                 if time.monotonic() - watched_at >= _WATCH_SECONDS:
                     watched_at = time.monotonic()
                     await self._watch()
@@ -98,14 +107,15 @@ class Dispatcher:
     async def _watch(self) -> None:
         """Say how far behind the telling is."""
         backlog = await self._outbox.backlog()
+        self._lag_seconds = backlog.lag_seconds
         metrics.OUTBOX_DEPTH.set(backlog.depth)
         metrics.OUTBOX_LAG_SECONDS.set(backlog.lag_seconds)
         if backlog.lag_seconds > _BEHIND_SECONDS:
             lag = round(backlog.lag_seconds)
             self._log("feedback behind", level="warning", waiting=backlog.depth, lag_s=lag)
 
-    async def _round(self) -> bool:
-        """Tell of one batch; whether there may be another one."""
+    async def _round(self) -> int:
+        """Tell of one batch; how many it had."""
         claimed = await self._outbox.claim(_CLAIM_NOTICES)
         self._quoted.clear()
         tellings = []
@@ -115,7 +125,7 @@ class Dispatcher:
                 tellings.append(telling)
             await asyncio.sleep(0)  # each takes some tenths of a millisecond: sessions go on between them
         await self._commit(tellings)
-        return len(claimed.notices) == _CLAIM_NOTICES
+        return len(claimed.notices)
 
     async def _tried(self, notice: Notice, change: int) -> Telling | None:
         """What the notice comes to; one that cannot be told must not hold up the others."""

@@ -19,6 +19,7 @@ from relay import metrics
 from relay.feedback import caretaker, lanes
 from relay.feedback.envelope import CONFIRMATION, UNSUBSCRIBED
 from relay.feedback.lanes import LaneState, Limits
+from relay.feedback.pace import Pace
 from relay.feedback.posting import Lane, NotPosted, Post, Way
 from relay.maillog import Log
 from relay.outcome.schedule import RetryPolicy
@@ -30,6 +31,8 @@ from relay.store.engine import Store
 from relay.store.topics import Subscribed
 
 _POLL_SECONDS = 0.5
+# What one costs a worker, as measured (tests/bench/bench_notifications.py).
+_POST_SECONDS = 0.0007
 # So long outcomes gather, to be recorded in one statement.
 _SETTLE_SECONDS = 0.02
 _SETTLE_AT_ONCE = 200
@@ -66,7 +69,7 @@ class _Open:
 
 
 class Poster:
-    """The poster of one worker process.  ``ways`` are the protocols by name."""
+    """The poster of one worker process.  ``ways`` are the protocols by name; ``pace`` lets mail go first."""
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class Poster:
         store: Store,
         notifications: Notifications,
         ways: Mapping[str, Way],
+        pace: Pace,
         log: Log,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -81,6 +85,8 @@ class Poster:
         self._store = store
         self._notifications = notifications
         self._ways = ways
+        self._pace = pace
+        self._lag_seconds = 0.0
         self._log = log
         self._chance = chance
         self._open: dict[int, _Open] = {}
@@ -130,37 +136,38 @@ class Poster:
             self._is_wanted.clear()
             try:
                 async with self._claiming:
-                    has_claimed = not self._is_draining and await self._claim()
+                    count = 0 if self._is_draining else await self._claim()
             except StoreUnavailable:
-                has_claimed = False
-            if not has_claimed:
+                count = 0
+            await asyncio.sleep(self._pace.rest_seconds(count * _POST_SECONDS, self._lag_seconds))
+            if not count:
                 try:
                     async with asyncio.timeout(_POLL_SECONDS):
                         await self._is_wanted.wait()
                 except TimeoutError:
                     pass
 
-    async def _claim(self) -> bool:
-        """Claim what there is room for; whether there was any."""
+    async def _claim(self) -> int:
+        """Claim what there is room for; how many those were."""
         at, waiting = await self._notifications.waiting()
         due = [one for one in waiting if one.due_at <= at]
         self._note_lag(at, due)
         if not due:
-            return False
+            return 0
         to = await asyncio.to_thread(self._load, [one.subscription_id for one in due])
         living = [one.subscription_id for one in due if _lives(to.get(one.subscription_id))]
         await self._bury([one.subscription_id for one in due if one.subscription_id not in living])
         open_ = {of: lanes.Lane(lane.state, lane.in_hand) for of, lane in self._open.items()}
         room = lanes.plan(living, open_, time.monotonic(), self._limits)
         if not room or self._is_draining:
-            return False
+            return 0
         claimed = await self._notifications.claim(room)
         for one in claimed:
             self._hand(Post(one, to[one.subscription_id], self._settings.region))
         for of, asked in room.items():
             if of in self._open:
                 self._open[of].has_more = sum(one.subscription_id == of for one in claimed) == asked
-        return bool(claimed)
+        return len(claimed)
 
     def _load(self, ids: Sequence[int]) -> dict[int, Subscribed]:
         with self._store.read() as connection:
@@ -179,6 +186,7 @@ class Poster:
         resting = {of for of, lane in self._open.items() if lane.state.rests_until > now}
         first = min((one.due_at for one in due if one.subscription_id not in resting), default=at)
         seconds = (at - first) / 1_000_000
+        self._lag_seconds = seconds
         metrics.NOTIFICATION_LAG.set(seconds)
         if seconds > _BEHIND_SECONDS and now - self._warned_at > _BEHIND_SECONDS:
             self._warned_at = now

@@ -20,6 +20,7 @@ from relay.control.ground import Ground, new_id
 from relay.feedback.bounces import BounceMail
 from relay.feedback.choices import Choices
 from relay.feedback.dispatcher import Dispatcher
+from relay.feedback.pace import Pace
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Outcome, Reply
 from relay.queue import event_rows
 from relay.queue.outbox import Outbox
@@ -150,6 +151,7 @@ async def bench(ground: Ground, store: Store) -> AsyncIterator[Bench]:
         BounceMail("relay.example", 3600, next_id),
         next_id,
         lambda: None,
+        Pace(lambda: 0.0),
         lease,
         lambda _: None,
         lambda: False,
