@@ -13,6 +13,7 @@ import random
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import uvloop
@@ -209,7 +210,8 @@ class _Worker:
     async def _watch_machine(self) -> None:
         """How much disk is left, and how much memory we take."""
         while True:
-            metrics.WORKER_MEMORY.set(_resident_bytes())
+            with suppress(OSError):  # no more files; what it was stands
+                metrics.WORKER_MEMORY.set(_resident_bytes())
             free = _free_bytes(self._directory)
             was_low, self._parts.intake.low_disk = self._parts.intake.low_disk, free < self._low_disk_bytes
             if was_low != self._parts.intake.low_disk:
