@@ -17,6 +17,8 @@ from relay.store.tables import notification, outbox, recipient, worker
 
 LEASE_SECONDS = 30
 HEARTBEAT_SECONDS = 5
+# Any constant will do, as long as nobody else takes the same advisory lock in this database.
+_REGISTRATION_LOCK = 0x776F726B6572
 # Ten bits of an id name the worker; 0 is the control plane's.
 _MOST_WORKERS = 1023
 
@@ -40,6 +42,8 @@ def retire_node(connection: Connection, node: str) -> None:
 
 def register(connection: Connection, node: str) -> Lease:
     """Take a worker's row and make everything leased under its former epochs nobody's."""
+    if connection.dialect.name == "postgresql":  # two that start at once would make the same new row
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _REGISTRATION_LOCK})
     at = now(connection)
     is_free = or_(not_(worker.c.running), worker.c.heartbeat_at < at - LEASE_SECONDS * 1_000_000)
     row = connection.execute(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Reply
 from relay.queue import workers
@@ -52,6 +53,26 @@ async def test_message_is_there_with_all_its_recipients_and_octets(store, spool)
     [one] = claim_now(store, register(store))
     assert one.message.header == new.message.header
     assert b"".join([part async for part in spool.body(one.message)]) == b"one\r\ntwo\r\n"
+
+
+def test_two_workers_that_start_at_once_have_different_numbers(store):
+    with ThreadPoolExecutor(1) as other:
+        with store.write() as connection:
+            mine = workers.register(connection, "here")
+            theirs = other.submit(register, store, "there")
+            while not (store.is_sqlite or somebody_waits(store)):
+                assert not theirs.done()
+        assert theirs.result().worker_id != mine.worker_id
+
+
+def somebody_waits(store: Store) -> bool:
+    """Whether a transaction on this PostgreSQL database waits for another."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with store.read() as connection:
+        return bool(connection.execute(text(query)).scalar_one())
 
 
 async def test_message_that_requires_tls_still_does_when_it_is_claimed(store, spool):
