@@ -68,7 +68,19 @@ def _write(file: Path, content: bytes) -> str:
         return _KEPT
     with os.fdopen(fd, "wb") as opened:
         opened.write(content)
+    _sync(file)
     return _MADE
+
+
+def _sync(file: Path) -> None:
+    """On the disk, with its name: the store is so from its first commit on, and worth nothing without its
+    key."""
+    for path in (file, file.parent):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def _make_key_file(file: Path) -> str:
@@ -77,6 +89,7 @@ def _make_key_file(file: Path) -> str:
         create_key_file(file)
     except FileExistsError:
         return _KEPT
+    _sync(file)
     return _MADE
 
 
