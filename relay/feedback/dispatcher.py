@@ -90,9 +90,12 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Handle what is due, again and again, until cancelled."""
-        watched_at = float("-inf")
+        watched_at, is_unsure = float("-inf"), False
         while True:
             try:
+                if is_unsure:
+                    await self._outbox.give_back()
+                    is_unsure = False
                 count = await self._round()
                 await asyncio.sleep(self._pace.rest_seconds(count * _NOTICE_SECONDS, self._lag_seconds))
                 is_more = count == _CLAIM_NOTICES
@@ -100,7 +103,7 @@ class Dispatcher:
                     watched_at = time.monotonic()
                     await self._watch()
             except StoreUnavailable:
-                is_more = False  # what was claimed stays ours and is reclaimed with us
+                is_more, is_unsure = False, True  # what was claimed is ours, and in nobody's hands
             if not is_more:
                 await asyncio.sleep(_POLL_SECONDS)
 

@@ -99,6 +99,10 @@ class Outbox:
         """Try again after ``retry_seconds``, or never."""
         await self._writer.submit(alone(lambda connection: _failed(connection, notice, error, retry_seconds)))
 
+    async def give_back(self) -> None:
+        """Let go of all that is ours; for who does not know what that is."""
+        await self._writer.submit(alone(lambda connection: _give_back(connection, self._lease)))
+
     async def backlog(self) -> Backlog:
         return await asyncio.to_thread(self._backlog)
 
@@ -170,6 +174,10 @@ def tell(connection: Connection, lease: Lease, tellings: Sequence[Telling]) -> f
     insert_notifications(connection, [new for one in kept for new in one.notifications])
     insert_messages(connection, [one.report for one in kept if one.report is not None])
     return done
+
+
+def _give_back(connection: Connection, lease: Lease) -> None:
+    connection.execute(update(outbox).where(_ours(lease)).values(state=State.QUEUED.value))
 
 
 def _failed(connection: Connection, notice: Notice, error: str, retry_seconds: float | None) -> None:

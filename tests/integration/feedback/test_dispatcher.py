@@ -26,7 +26,7 @@ from relay.queue import event_rows
 from relay.queue.outbox import Outbox
 from relay.queue.settlement import Settlement
 from relay.queue.spool import Spool
-from relay.queue.values import Consignment, Lease
+from relay.queue.values import Consignment, Lease, StoreUnavailable
 from relay.queue.writer import GroupWriter
 from relay.store import audit, installation, topics
 from relay.store.engine import Store
@@ -337,6 +337,24 @@ async def test_telling_that_breaks_the_transaction_breaks_it_alone(bench, ground
     await bench.told()
     assert bench.states() == ["done", "queued", "done"]
     assert len(bench.mailed()) == 2
+
+
+async def test_what_was_claimed_when_the_store_went_away_is_told_when_it_is_back(bench, ground, monkeypatch):
+    await bench.happened(Bounced("5.1.1"), NO)
+    tell, calls = bench.dispatcher._outbox.tell, itertools.count()
+
+    async def away_at_first(tellings: Any) -> Any:
+        if next(calls) == 0:
+            raise StoreUnavailable("away")
+        return await tell(tellings)
+
+    monkeypatch.setattr(bench.dispatcher._outbox, "tell", away_at_first)
+    running = asyncio.ensure_future(bench.dispatcher.run())
+    async with asyncio.timeout(20):
+        while bench.states() != ["done"]:
+            await asyncio.sleep(0.02)
+    running.cancel()
+    assert len(bench.mailed()) == 1
 
 
 async def test_loop_goes_on_between_the_rows_of_a_batch(bench, ground):
