@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 
 from relay.app.control import ground_on, quota_defaults
@@ -105,6 +105,12 @@ class _Queue:
 
     async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None:
         await self.claims.postpone(consignments, seconds)
+
+    async def leased(self) -> set[tuple[int, int]]:
+        return await self.claims.leased()
+
+    async def give_back(self, keys: Collection[tuple[int, int]]) -> None:
+        await self.claims.give_back(keys)
 
     def body(self, of: QueuedMessage) -> AsyncIterator[bytes]:
         return self.spool.body(of)

@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -184,24 +185,30 @@ class _Worker:
         await self._parts.delivery.run()
 
     async def _beat(self) -> None:
-        """Say that we live.  While the store is away nobody else can take what we hold."""
+        """Say that we live.  While nobody hears it, nothing is sent after the lease time."""
         while True:
+            at = time.monotonic()
             try:
                 is_ours = await self._parts.writer.submit(
                     alone(lambda connection: workers.beat(connection, self._lease))
                 )
+                if not is_ours:
+                    raise LeaseLost(f"worker {self._lease.worker_id}, epoch {self._lease.epoch}")
+                self._parts.delivery.renewed(at)
             except StoreUnavailable:
-                is_ours = True
-            if not is_ours:
-                raise LeaseLost(f"worker {self._lease.worker_id}, epoch {self._lease.epoch}")
+                pass  # perhaps it comes back before the others take what we hold
             await asyncio.sleep(workers.HEARTBEAT_SECONDS)
 
     async def _reclaim(self) -> None:
         """Take back what dead workers held, a little apart from the other processes."""
+        vigil = workers.Vigil()
         while True:
             await asyncio.sleep(_RECLAIM_SECONDS * (0.5 + random.random()))  # noqa: S311
             try:
-                count = await self._parts.writer.submit(alone(workers.reclaim))
+                count = await self._parts.writer.submit(
+                    alone(lambda connection: workers.watch(connection, vigil))
+                )
+                await self._parts.delivery.return_strays()
             except StoreUnavailable:
                 continue
             if count:

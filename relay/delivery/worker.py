@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from relay.outcome.outcome import Attempt, Bounced, Deferred, Failure, Outcome
 from relay.outcome.schedule import RetryPolicy, decide
 from relay.outcome.simulator import answer_of, box_of
 from relay.queue.values import Consignment, QueuedMessage, QueuedRecipient, Settled, StoreUnavailable
+from relay.queue.workers import LEASE_SECONDS
 from relay.resolver import DNS
 from relay.submission.identifiers import ses_message_id
 
@@ -50,6 +51,8 @@ class QueuePort(Protocol):
     async def claim(self, limit: int) -> list[Consignment]: ...
     async def release(self, consignments: Sequence[Consignment]) -> None: ...
     async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None: ...
+    async def leased(self) -> set[tuple[int, int]]: ...
+    async def give_back(self, keys: Collection[tuple[int, int]]) -> None: ...
     def body(self, of: QueuedMessage) -> AsyncIterator[bytes]: ...
 
 
@@ -92,6 +95,11 @@ class DeliveryWorker:
         self._unsettled = 0
         self._settled = asyncio.Event()
         self._postponing: set[asyncio.Task[None]] = set()
+        # Message id and number of every recipient in our hands, and those that are ours by the store alone.
+        self._held: set[tuple[int, int]] = set()
+        self._strays: set[tuple[int, int]] = set()
+        self._renewed_at = time.monotonic()
+        self._renewed = asyncio.Event()
         self.is_draining = False
 
     # ------------------------------------------------------------ what the others call
@@ -102,6 +110,7 @@ class DeliveryWorker:
 
     def offer(self, consignment: Consignment) -> None:
         """Take a message that is leased to us; its body is let go if too many wait in memory."""
+        self._held.update(_keys(consignment))
         if any(one.domain == self._settings.simulator_domain for one in consignment.recipients):
             consignment = self._simulate(consignment)
             if not consignment.recipients:
@@ -113,6 +122,11 @@ class DeliveryWorker:
         for way, part in self._by_way(consignment):
             self._queue_up(way, part)
 
+    def renewed(self, at: float) -> None:
+        """What we hold is ours still, as of ``at`` on the steady clock: the store says so."""
+        self._renewed_at = at
+        self._renewed.set()
+
     async def run(self) -> None:
         """Claim what is due, again and again, until cancelled."""
         while not self.is_draining:
@@ -123,6 +137,7 @@ class DeliveryWorker:
     async def drain(self, seconds: float) -> None:
         """Begin nothing more, finish what runs, give back the rest."""
         self.is_draining = True
+        self._renewed.set()
         await self._give_back()
         for line in self.lines.values():
             line.dismiss_all_idle()
@@ -147,8 +162,22 @@ class DeliveryWorker:
         self._waiting = self._waiting_bytes = 0
         await self.release(waiting)
 
+    async def return_strays(self) -> None:
+        """Give back what the store says is ours and is not in our hands: the connection to the store was
+        lost in a commit, and we did not hear that a claim, or a message of our own, is in.
+
+        What is on its way from a commit to us is no stray yet: one is seen twice.
+        """
+        found = await self._queue.leased() - self._held
+        strays, self._strays = found & self._strays, found - self._strays
+        if strays:
+            await self._queue.give_back(strays)
+            self.log("strays returned", level="warning", recipients=len(strays))
+
     async def release(self, consignments: Sequence[Consignment]) -> None:
         """Give back what was not begun."""
+        for consignment in consignments:
+            self._held.difference_update(_keys(consignment))
         try:
             await self._queue.release(consignments)
         except StoreUnavailable:
@@ -213,6 +242,7 @@ class DeliveryWorker:
 
     def _postpone(self, consignment: Consignment, seconds: float) -> None:
         """Back to the store, due in ``seconds``."""
+        self._held.update(_keys(consignment))
         task = asyncio.ensure_future(self._put_off(consignment, seconds))
         self._postponing.add(task)
         task.add_done_callback(self._postponing.discard)
@@ -221,6 +251,7 @@ class DeliveryWorker:
         while True:
             try:
                 await self._queue.postpone([consignment], seconds)
+                self._held.difference_update(_keys(consignment))
                 return
             except StoreUnavailable:
                 await asyncio.sleep(_SETTLE_RETRY_SECONDS)  # nobody else may take what we hold
@@ -268,6 +299,18 @@ class DeliveryWorker:
             starved = self._starved.popleft()
             if starved.waiting:
                 starved.wake()
+
+    async def leased(self) -> bool:
+        """Wait while what we hold may be somebody else's: we were stopped, or cut off from the store.
+
+        False if we end before that is known.
+        """
+        while time.monotonic() - self._renewed_at >= LEASE_SECONDS:
+            if self.is_draining:
+                return False
+            self._renewed.clear()
+            await self._renewed.wait()
+        return True
 
     async def settled(self) -> None:
         """Wait while too many outcomes are not durable yet."""
@@ -329,6 +372,7 @@ class DeliveryWorker:
             self._report(one)
 
     def _done_with(self, settled: list[Settled]) -> None:
+        self._held.difference_update((one.message.id, one.recipient.number) for one in settled)
         self._unsettled -= len(settled)
         self._settled.set()
 
@@ -377,3 +421,7 @@ class DeliveryWorker:
             next_s=None if due_at is None else (due_at - attempt.at) // 1_000_000,
             ms=attempt.duration_us // 1000,
         )
+
+
+def _keys(of: Consignment) -> Iterator[tuple[int, int]]:
+    return ((of.message.id, one.number) for one in of.recipients)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, select, update
@@ -65,6 +65,25 @@ class Claims:
             _key(one.message.id, other.number, one.lease) for one in consignments for other in one.recipients
         ]
         await self._writer.submit(alone(lambda connection: _postpone(connection, rows, seconds)))
+
+    async def leased(self) -> set[tuple[int, int]]:
+        """Message id and number of every recipient that is ours in the store."""
+        return await asyncio.to_thread(self._leased)
+
+    async def give_back(self, keys: Collection[tuple[int, int]]) -> None:
+        """The same as ``release``, for those that we know by their keys alone."""
+        rows = [_key(message_id, number, self.lease) for message_id, number in keys]
+        await self._writer.submit(alone(lambda connection: _release(connection, rows)))
+
+    def _leased(self) -> set[tuple[int, int]]:
+        ours = (
+            recipient.c.state == State.LEASED.value,
+            recipient.c.worker_id == self.lease.worker_id,
+            recipient.c.worker_epoch == self.lease.epoch,
+        )
+        with self._store.read() as connection:
+            rows = connection.execute(select(recipient.c.message_id, recipient.c.number).where(*ours))
+            return {(row.message_id, row.number) for row in rows}
 
     def _is_any_due(self) -> bool:
         with self._store.read() as connection:

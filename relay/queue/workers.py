@@ -1,15 +1,16 @@
 """Who may hold recipients: a row per worker process, with a heartbeat and an epoch.
 
 A process takes a row and raises its epoch; whatever was leased under an older epoch is nobody's.  The
-supervisor marks a dead process's row at once; a node that vanished is noticed by its heartbeat.
-On PostgreSQL the server's clock counts, since the nodes' clocks may differ.
+supervisor marks a dead process's row at once; a node that vanished is noticed by its heartbeat, which the
+others watch (``Vigil``).  What is due goes by the server's clock on PostgreSQL, since the nodes' may differ.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, select, text, update
 
 from relay.outcome.transitions import State
 from relay.queue.values import Lease
@@ -17,6 +18,8 @@ from relay.store.tables import notification, outbox, recipient, worker
 
 LEASE_SECONDS = 30
 HEARTBEAT_SECONDS = 5
+# Whoever watches looks more often than this; what lies between two looks further apart, nobody saw.
+_LONGEST_GAP_SECONDS = 10.0
 # Any constant will do, as long as nobody else takes the same advisory lock in this database.
 _REGISTRATION_LOCK = 0x776F726B6572
 # Ten bits of an id name the worker; 0 is the control plane's.
@@ -28,7 +31,7 @@ class NoWorkerLeft(Exception):
 
 
 def now(connection: Connection) -> int:
-    """Microseconds UTC by the clock that leases go by."""
+    """Microseconds UTC by the clock that what is due goes by."""
     if connection.dialect.name == "postgresql":
         query = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
         return int(connection.execute(query).scalar_one())
@@ -45,10 +48,8 @@ def register(connection: Connection, node: str) -> Lease:
     if connection.dialect.name == "postgresql":  # two that start at once would make the same new row
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _REGISTRATION_LOCK})
     at = now(connection)
-    is_free = or_(not_(worker.c.running), worker.c.heartbeat_at < at - LEASE_SECONDS * 1_000_000)
-    row = connection.execute(
-        select(worker.c.id, worker.c.epoch).where(is_free).order_by(worker.c.id).limit(1).with_for_update()
-    ).first()
+    free = select(worker.c.id, worker.c.epoch).where(not_(worker.c.running)).order_by(worker.c.id).limit(1)
+    row = connection.execute(free.with_for_update()).first()
     if row is None:
         return _register_new(connection, node, at)
     values = {"node": node, "epoch": row.epoch + 1, "heartbeat_at": at, "running": True}
@@ -82,11 +83,45 @@ def is_alive(connection: Connection) -> ColumnElement[bool]:
     return and_(worker.c.running, worker.c.heartbeat_at > now(connection) - LEASE_SECONDS * 1_000_000)
 
 
+class Vigil:
+    """Who is silent: whose heartbeat stood still for the lease time while we looked on.
+
+    It looks at no wall clock, so that none that jumps, ours or the server's, makes anybody dead.  Nor does
+    time in which we did not look: a store that was away, or a machine that slept, let nobody beat.
+    """
+
+    def __init__(self) -> None:
+        self._looked_at = 0.0
+        self._silent: dict[Lease, tuple[int, float]] = {}
+
+    def look(self, heartbeats: Mapping[Lease, int], at: float) -> list[Lease]:
+        """Those of the running that are silent; ``at`` is in seconds of a steady clock."""
+        passed = min(at - self._looked_at, _LONGEST_GAP_SECONDS)
+        self._looked_at = at
+        self._silent = {
+            lease: (heartbeat, self._seconds(lease, heartbeat, passed))
+            for lease, heartbeat in heartbeats.items()
+        }
+        return [lease for lease, (_, seconds) in self._silent.items() if seconds >= LEASE_SECONDS]
+
+    def _seconds(self, lease: Lease, heartbeat: int, passed: float) -> float:
+        before, seconds = self._silent.get(lease, (None, 0.0))
+        return seconds + passed if heartbeat == before else 0.0
+
+
+def watch(connection: Connection, vigil: Vigil) -> int:
+    """Retire who is silent, then reclaim."""
+    rows = connection.execute(select(worker).where(worker.c.running))
+    heartbeats = {Lease(row.id, row.epoch): row.heartbeat_at for row in rows}
+    for lease in vigil.look(heartbeats, time.monotonic()):
+        retire(connection, lease)
+    return reclaim(connection)
+
+
 def reclaim(connection: Connection) -> int:
     """Put back into the queue what dead workers held; gives the number of recipients."""
     at = now(connection)
-    alive = select(worker.c.id, worker.c.epoch).where(is_alive(connection))
-    living = set(connection.execute(alive).all())
+    living = set(connection.execute(select(worker.c.id, worker.c.epoch).where(worker.c.running)).all())
     reclaimed = 0
     for table in (recipient, outbox, notification):
         is_leased = table.c.state == State.LEASED.value

@@ -76,8 +76,8 @@ change = Table(
     sqlite_autoincrement=True,
 )
 
-# One row a worker process.  A recipient leased to (id, epoch) is that process's until the heartbeat is
-# older than the lease time, or the node starts anew; a process that takes the row raises the epoch.
+# One row a worker process.  A recipient leased to (id, epoch) is that process's until its heartbeat
+# stood still for the lease time, or the node starts anew; a process that takes the row raises the epoch.
 worker = Table(
     "worker",
     metadata,

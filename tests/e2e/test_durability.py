@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,26 @@ def test_locked_store_gives_451_and_recovers_by_itself(lender):
     blocker.execute("ROLLBACK")
     blocker.close()
     wait_for(lambda: gateway.send(login, arns=arn("owner.example"))[0] == 250, 20)
+
+
+def test_mail_that_is_leased_to_a_worker_which_does_not_know_of_it_goes_on(lender):
+    """As if the answer to the commit of its claim had been lost."""
+    import sqlite3
+
+    gateway, login, recorder = lender
+    gateway.environment["RELAY_DELIVERY__RETRY_FIRST_SECONDS"] = "3600"
+    assert gateway.stop() == 0
+    recorder.close()  # the next hop is away at first
+    gateway.start()
+    assert gateway.send(login, rcpt="stray@customer.example", arns=arn("owner.example"))[0] == 250
+    wait_for(lambda: gateway.log().count("deferred") >= 1, 20)
+    back = Recorder(refused=frozenset(), port=int(recorder.address.rpartition(":")[2]))
+    with closing(sqlite3.connect(gateway.directory / "relay.db", timeout=20)) as store, store:
+        holder = store.execute("SELECT id, epoch FROM worker WHERE running").fetchone()
+        changed = "UPDATE recipient SET state = 'leased', due_at = 0, worker_id = ?, worker_epoch = ?"
+        assert store.execute(f"{changed} WHERE state = 'queued'", holder).rowcount == 1
+    back.wait_for("stray@customer.example", 40)
+    back.close()
 
 
 def test_second_gateway_in_one_directory_does_not_start(lender):

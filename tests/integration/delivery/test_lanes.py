@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.outcome.outcome import Deferred, Delivered, Phase
 from relay.outcome.schedule import RetryPolicy
 from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, Settled, StoreUnavailable
+from relay.queue.workers import LEASE_SECONDS
 from relay.resolver import Resolver
 from tests.support.mail import queued_message
 from tests.support.scripted_peer import STALL, ScriptedPeer
@@ -35,6 +37,8 @@ class Queue:
     settled: list[Settled] = field(default_factory=list)
     released: list[Consignment] = field(default_factory=list)
     postponed: list[Consignment] = field(default_factory=list)
+    stored: set[tuple[int, int]] = field(default_factory=set)  # what the store says is ours
+    given_back: set[tuple[int, int]] = field(default_factory=set)
 
     def settle(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
         done = asyncio.get_running_loop().create_future()
@@ -56,6 +60,12 @@ class Queue:
 
     async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None:
         self.postponed += consignments
+
+    async def leased(self) -> set[tuple[int, int]]:
+        return set(self.stored)
+
+    async def give_back(self, keys: Collection[tuple[int, int]]) -> None:
+        self.given_back.update(keys)
 
     async def body(self, of: QueuedMessage) -> AsyncIterator[bytes]:
         for part in of.body or (b"from the store\r\n",):
@@ -471,3 +481,49 @@ async def test_lane_that_is_idle_ends_with_quit():
             hop.offer()
             await hop.settled(1)
         await until(lambda: "QUIT" in peer.commands)
+
+
+# ---------------------------------------------------------------- leases
+
+
+async def test_nothing_is_sent_on_a_lease_that_may_have_run_out():
+    async with ScriptedPeer().running() as peer, delivering(peer.port) as hop:
+        hop.worker.renewed(time.monotonic() - LEASE_SECONDS)
+        hop.offer()
+        await asyncio.sleep(0.1)
+        assert peer.sessions == 0
+        hop.worker.renewed(time.monotonic())
+        await hop.settled(1)
+
+
+async def test_who_ends_on_a_lease_that_may_have_run_out_sends_nothing():
+    async with ScriptedPeer().running() as peer, delivering(peer.port) as hop:
+        hop.worker.renewed(time.monotonic() - LEASE_SECONDS)
+        one = hop.offer()
+        await until(lambda: not hop.line.waiting)
+        await hop.worker.drain(2)
+        assert hop.queue.released == [one]
+        assert peer.sessions == 0
+        assert hop.log.count("drain incomplete") == 0
+
+
+async def test_what_is_ours_by_the_store_alone_is_given_back():
+    """The commit of its claim was not heard of."""
+    async with ScriptedPeer(replies={"DOT": STALL}).running() as peer, delivering(peer.port) as hop:
+        held = hop.offer()
+        hop.queue.stored = {(held.message.id, 0), (4711, 2)}
+        await hop.worker.return_strays()
+        assert hop.queue.given_back == set()  # it may be on its way to us
+        await hop.worker.return_strays()
+        assert hop.queue.given_back == {(4711, 2)}
+        assert hop.log.count("strays returned") == 1
+
+
+async def test_what_is_settled_is_in_our_hands_no_more():
+    async with ScriptedPeer().running() as peer, delivering(peer.port) as hop:
+        done = hop.offer()
+        await hop.settled(1)
+        hop.queue.stored = {(done.message.id, 0)}
+        await hop.worker.return_strays()
+        await hop.worker.return_strays()
+        assert hop.queue.given_back == hop.queue.stored

@@ -19,7 +19,7 @@ from relay.queue.values import Consignment, Lease
 from relay.queue.writer import GroupWriter
 from relay.store.changes import control_write, newest
 from relay.store.engine import Store
-from relay.store.tables import attempt, body_chunk, message, outbox, recipient, spill, worker
+from relay.store.tables import attempt, body_chunk, message, outbox, recipient, spill
 from tests.integration.queue.conftest import register
 from tests.support.mail import new_message, settled
 
@@ -212,12 +212,30 @@ class TestLeases:
             assert workers.reclaim(connection) == 1
         assert len(claim_now(store, alive)) == 1
 
-    async def test_silent_worker_loses_its_lease_after_the_lease_time(self, store, spool, lease):
+    async def test_silent_worker_loses_its_lease_after_the_lease_time(self, store, spool, lease, monkeypatch):
         await spool.enqueue(new_message(lease=lease))
+        living, vigil = register(store), workers.Vigil()
+        looks = range(0, workers.LEASE_SECONDS + 1, 5)
+        for at in looks:
+            monkeypatch.setattr(workers.time, "monotonic", lambda at=at: float(at))
+            with store.write() as connection:
+                assert workers.beat(connection, living)
+                assert workers.watch(connection, vigil) == (1 if at == looks[-1] else 0)
         with store.write() as connection:
-            old = workers.now(connection) - (workers.LEASE_SECONDS + 1) * 1_000_000
-            connection.execute(update(worker).values(heartbeat_at=old))
-            assert workers.reclaim(connection) == 1
+            assert workers.beat(connection, living)
+            assert not workers.beat(connection, lease)
+
+    @pytest.mark.parametrize("hours", [-2, 2])
+    async def test_clock_that_jumps_makes_nobody_dead(self, store, spool, lease, monkeypatch, hours):
+        await spool.enqueue(new_message(lease=lease))
+        vigil = workers.Vigil()
+        with store.write() as connection:
+            assert workers.watch(connection, vigil) == 0
+            jumped = workers.now(connection) + hours * 3_600_000_000
+            monkeypatch.setattr(workers, "now", lambda _: jumped)
+            assert workers.watch(connection, vigil) == 0
+            assert workers.register(connection, "there").worker_id != lease.worker_id
+            assert workers.beat(connection, lease)
 
     def test_taking_a_row_raises_its_epoch_and_ends_the_former_holder(self, store):
         first = register(store)
