@@ -8,7 +8,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,36 @@ class PostgreSQL:
         self._administer(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{before}'")
         self._administer(f"ALTER DATABASE {before} RENAME TO {after}")
 
+    def kill(self) -> None:
+        """kill -9 of every process of a server of our own."""
+        import psutil  # comes with the server
+
+        assert self._own is not None, "RELAY_TEST_PG is somebody else's"
+        postmaster = self._own.get_postmaster_info().process
+        # Stopped first, so that it starts nobody whom we do not see.
+        postmaster.suspend()
+        everybody = [postmaster, *postmaster.children(recursive=True)]
+        for process in everybody:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(everybody, 20)
+
+    def start_again(self) -> None:
+        """After ``kill``, or after it ended by itself; it recovers what was committed."""
+        assert self._own is not None, "RELAY_TEST_PG is somebody else's"
+        self._own.ensure_postgres_running()
+
+    @property
+    def is_ours(self) -> bool:
+        return self._own is not None
+
     def stop(self) -> None:
         self._administer(f"DROP DATABASE IF EXISTS {self._template} WITH (FORCE)")
         if self._own is not None:
             self._own.cleanup()
+            # It leaves a server whose list of users was lost with the power.
+            if (self._own.pgdata / "postmaster.pid").exists():
+                self._own.stop()
 
 
 def server_directory() -> Path:
