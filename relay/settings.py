@@ -262,6 +262,13 @@ class BounceSection(_Section):
             raise ValueError("listen: name where reports to [bounce] domain are heard, such as 0.0.0.0:25")
         return self
 
+class ApiSection(_Section):
+    calls_per_second: int = Field(
+        20,
+        ge=0,
+        description="Management calls of one account to one worker in a second; 0: any (SES: 1 for most).",
+    )
+
 
 TLS = Literal["none", "opportunistic", "require", "verify"]
 _USER_AND_FILE = "a user needs a password file, and a password file a user"
@@ -487,6 +494,7 @@ class Settings(BaseSettings):
     smtp: SmtpSection = SmtpSection()
     http: HttpSection = HttpSection()
     bounce: BounceSection = BounceSection()
+    api: ApiSection = ApiSection()
     delivery: DeliverySection = DeliverySection()
     webhooks: WebhooksSection = WebhooksSection()
     dns: DnsSection = DnsSection()

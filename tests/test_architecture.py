@@ -74,10 +74,10 @@ ANYWHERE = frozenset({"orjson"})
 # it has what computes; whoever needs more of it adds a name here, having looked that it is pure.
 # fmt: off
 COMPUTES = frozenset({
-    "__future__", "abc", "base64", "binascii", "bisect", "collections", "copy", "dataclasses", "datetime",
-    "decimal", "email", "enum", "fractions", "functools", "hashlib", "heapq", "hmac", "html", "io",
-    "ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct", "textwrap", "types",
-    "typing", "unicodedata",
+    "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "copy", "dataclasses",
+    "datetime", "decimal", "email", "enum", "fractions", "functools", "hashlib", "heapq", "hmac", "html",
+    "io", "ipaddress", "itertools", "json", "math", "operator", "quopri", "re", "string", "struct",
+    "textwrap", "types", "typing", "unicodedata",
 })
 # fmt: on
 PURE_LIBRARIES = frozenset({"cryptography", "dkim", "idna", "orjson"})

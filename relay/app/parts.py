@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 
+from relay.api.front import APISettings, Front
 from relay.app.control import ground_on, quota_defaults
 from relay.app.outside import Outside
 from relay.app.posting import build_poster
@@ -18,7 +19,7 @@ from relay.app.token import metrics_token
 from relay.authorization.decision import Rules
 from relay.console.confirmation import ConfirmationPages
 from relay.console.sns import SNSDesk
-from relay.control.authentication import Authenticator
+from relay.control.authentication import Authenticator, KeyHolders
 from relay.control.reputation import ReputationWatch
 from relay.control.revocation import Revocations
 from relay.control.verification import Watch
@@ -176,13 +177,21 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     readiness = Readiness(intake, writer)
     pages = ConfirmationPages(ground_on(settings, store, secrets, "http:confirm"), log)
     desk = SNSDesk(ground_on(settings, store, secrets, "http:sns"), log)
-    outside = Outside(store, readiness.why_not, metrics_token(settings))
-    routes = (*outside.routes(), *pages.routes(), *desk.routes())
     revoked = settings.delivery.revoked
     revocations = None
     if revoked != "release":
         around = (_rules(settings), store, writer, directory, lease, ids.next, log)
         revocations = Revocations(Revoked(revoked), *around)
+    front = Front(
+        _api_settings(settings),
+        KeyHolders(directory),
+        ground_on(settings, store, secrets, "api"),
+        intake,
+        StoreUnavailable,
+        log,
+    )
+    outside = Outside(store, readiness.why_not, metrics_token(settings))
+    routes = (*outside.routes(), *pages.routes(), *desk.routes(), *front.routes())
     return Parts(
         writer=writer,
         directory=directory,
@@ -229,6 +238,14 @@ def _report_settings(settings: Settings) -> ReportSettings:
 
 def _proxies(settings: Settings) -> tuple[Network, ...]:
     return tuple(parse_network(text) for text in settings.smtp.proxy_from)
+
+
+def _api_settings(settings: Settings) -> APISettings:
+    return APISettings(
+        region=settings.relay.region,
+        max_message_bytes=settings.smtp.max_message_bytes,
+        calls_per_second=settings.api.calls_per_second,
+    )
 
 
 def _session_settings(settings: Settings) -> SessionSettings:

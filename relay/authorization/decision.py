@@ -470,9 +470,8 @@ def _configuration_set(name: str | None, ground: Ground) -> Denied | None:
         text = f"Message rejected: Configuration set <{name}> does not exist."
         return Denied(Reason.CONFIGURATION_SET, text)
     if not found.sending_enabled:
-        return Denied(
-            Reason.CONFIGURATION_SET, f"Message rejected: Sending paused for configuration set <{name}>."
-        )
+        text = f"Message rejected: Sending paused for configuration set <{name}>."
+        return Denied(Reason.CONFIGURATION_SET_PAUSED, text)
     return None
 
 

@@ -57,8 +57,8 @@ def send_of(submission: Submission) -> Send:
     parameters = submission.parameters
     return Send(
         principal=submission.principal,
-        action=submission.action,
-        api_version=submission.api_version,
+        action=parameters.action,
+        api_version=parameters.api_version,
         at=submission.received_at,
         source_ip=submission.client.source_ip,
         is_secure=submission.client.is_secure,

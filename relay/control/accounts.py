@@ -114,6 +114,14 @@ def pause(ground: Ground, account_id: str, reason: str) -> AccountRow:
     return _change(ground, account_id, "PauseAccount", paused=True, pause_reason=reason or None)
 
 
+def resume_own(ground: Ground, account_id: str, reason: str) -> AccountRow:
+    """Lift a pause if it was for this reason; one for another is the operator's to lift."""
+    row = get(ground, account_id)
+    if row.pause_reason != reason:
+        raise ControlError("paused", f"the account is paused: {row.pause_reason or 'the operator knows why'}")
+    return resume(ground, account_id)
+
+
 def resume(ground: Ground, account_id: str) -> AccountRow:
     """Take its mail again; its reputation begins anew, or it would be paused again at once."""
     with ground.write() as write:

@@ -128,6 +128,7 @@ _REFUSALS = {
     Reason.PAUSED: (554, "5.7.1", ""),
     Reason.CONFIGURATION_SET: (554, "5.7.1", ""),
     Reason.MAIL_FROM_DOMAIN: (554, "5.7.1", ""),
+    Reason.CONFIGURATION_SET_PAUSED: (554, "5.7.1", ""),
     Reason.DAILY_QUOTA: (454, "4.7.0", "Throttling failure: "),
     Reason.SENDING_RATE: (454, "4.7.0", "Throttling failure: "),
     Reason.CREDENTIAL: (535, "5.7.8", ""),

@@ -64,11 +64,12 @@ _MOST_ENTRIES = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A credential with what AUTH compares; the password never shows in a repr."""
+    """A credential with what AUTH compares and what signs API calls; neither shows in a repr."""
 
     principal: Principal
     active: bool
     password: bytes
+    secret: str
     networks: tuple[Network, ...] | None = None
 
     def may_come_from(self, source_ip: str) -> bool:
@@ -206,6 +207,18 @@ class Directory:
         )
         return ground, self._keys_of(entries), basis
 
+    async def policies(
+        self, principal: Principal, account_id: str, name: str | None
+    ) -> tuple[tuple[Policy, ...] | None, tuple[Policy, ...]]:
+        """The principal's own policies, None for a service, and those of an identity if one is named."""
+        is_user = principal.kind is PrincipalKind.USER
+        subjects = [user_subject(principal.unique_id)] if is_user else []
+        of = identity_subject(account_id, name.lower()) if name is not None else None
+        entries, _ = await self._get([*subjects, of] if of is not None else subjects)
+        group = entries[of] if of is not None else ()
+        of_identity = next((one.identity.policies for one in group if one.identity.name == name), ())
+        return self._user_policies(principal, entries), of_identity
+
     @staticmethod
     def _user_policies(principal: Principal, entries: dict[str, Any]) -> tuple[Policy, ...] | None:
         if principal.kind is PrincipalKind.SERVICE:
@@ -296,6 +309,7 @@ class Directory:
             _principal(row),
             row.active,
             password,
+            secret,
             None if networks is None else tuple(parse_network(one) for one in networks),
         )
 

@@ -23,6 +23,8 @@ class Reason(StrEnum):
     PAUSED = "paused"
     CONFIGURATION_SET = "configuration_set"
     MAIL_FROM_DOMAIN = "mail_from_domain"  # not verified, and its owner wants no fallback
+    CONFIGURATION_SET = "configuration_set"  # there is none of that name
+    CONFIGURATION_SET_PAUSED = "configuration_set_paused"
     DAILY_QUOTA = "daily_quota"
     SENDING_RATE = "sending_rate"
     CREDENTIAL = "credential"  # deactivated since the session began

@@ -48,22 +48,24 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What an API call names besides the message; each beats the header field of the same meaning (R5)."""
+    """What an API call names besides the message; each beats the header field of the same meaning (R5).
+
+    ``action`` and ``api_version`` are what the call counts as; the defaults are SMTP's (SES Developer
+    Guide, policy anatomy).
+    """
 
     source_arn: str | None = None
     from_arn: str | None = None
     return_path_arn: str | None = None
     configuration_set: str | None = None
     tags: tuple[tuple[str, str], ...] | None = None
+    action: str = "ses:SendRawEmail"
+    api_version: str = "2"
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One message as submitted.  ``id`` is its 64-bit key; ``received_at`` microseconds UTC.
-
-    ``action`` and ``api_version`` are what the sending counts as: SMTP is version 2 of
-    ``ses:SendRawEmail`` (SES Developer Guide, policy anatomy).
-    """
+    """One message as submitted.  ``id`` is its 64-bit key; ``received_at`` microseconds UTC."""
 
     id: int
     received_at: int
@@ -73,5 +75,3 @@ class Submission:
     headers: HeaderBlock
     body: Body
     parameters: Parameters = field(default_factory=Parameters)
-    action: str = "ses:SendRawEmail"
-    api_version: str = "2"

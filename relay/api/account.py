@@ -1,0 +1,74 @@
+"""The account: its quota, whether it may send; v1 and v2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from relay.api import models
+from relay.api.targets import nothing
+from relay.api.values import Caller, Operations, in_thread
+from relay.control import accounts
+
+# The reason of a pause that the account itself asked for; an operator's may say more.
+_BY_ITSELF = "paused by the account"
+
+
+def _quota(caller: Caller) -> dict[str, float]:
+    """SES's words; -1 is no limit there too."""
+    standing = accounts.standing(caller.ground, caller.account_id)
+    return {
+        "Max24HourSend": float(standing.quota.max_24h_send),
+        "MaxSendRate": float(standing.quota.max_send_rate),
+        "SentLast24Hours": float(standing.sent_24h),
+    }
+
+
+def get_send_quota(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    return _quota(caller)
+
+
+def get_sending_enabled(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"Enabled": not accounts.get(caller.ground, caller.account_id).paused}
+
+
+def update_sending_enabled(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    _set_enabled(caller, given.get("Enabled", False))
+    return {}
+
+
+def _set_enabled(caller: Caller, is_enabled: bool) -> None:
+    """An account lifts its own pause only: one of the operator's or of bad reputation stays."""
+    row = accounts.get(caller.ground, caller.account_id)
+    if is_enabled and row.paused:
+        accounts.resume_own(caller.ground, caller.account_id, _BY_ITSELF)
+    elif not is_enabled and not row.paused:
+        accounts.pause(caller.ground, caller.account_id, _BY_ITSELF)
+
+
+def get_account(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    row = accounts.get(caller.ground, caller.account_id)
+    return {
+        "SendQuota": _quota(caller),
+        "SendingEnabled": not row.paused,
+        "ProductionAccessEnabled": row.production,
+        "EnforcementStatus": "SHUTDOWN" if row.paused and row.pause_reason != _BY_ITSELF else "HEALTHY",
+        "DedicatedIpAutoWarmupEnabled": False,
+    }
+
+
+def put_account_sending(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    _set_enabled(caller, given.get("SendingEnabled", False))
+    return {}
+
+
+OPERATIONS: Operations = {
+    (service, name): in_thread(work, name, nothing)
+    for service, name, work in (
+        (models.SES, "GetSendQuota", get_send_quota),
+        (models.SES, "GetAccountSendingEnabled", get_sending_enabled),
+        (models.SES, "UpdateAccountSendingEnabled", update_sending_enabled),
+        (models.SESV2, "GetAccount", get_account),
+        (models.SESV2, "PutAccountSendingAttributes", put_account_sending),
+    )
+}

@@ -1,0 +1,185 @@
+"""Identities, their verification, DKIM and policies, in the words of SES v1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from relay.api import models
+from relay.api.pages import page
+from relay.api.targets import identity, identity_target, nothing
+from relay.api.values import APIError, Caller, Operations, in_thread
+from relay.control import dkim, identities, policies, verification
+from relay.control.ground import ControlError
+from relay.control.identities import IdentityView
+
+_STATUSES = {
+    "PENDING": "Pending",
+    "SUCCESS": "Success",
+    "FAILED": "Failed",
+    "TEMPORARY_FAILURE": "TemporaryFailure",
+    "NOT_STARTED": "NotStarted",
+}
+_TYPES = {"EmailAddress": "EMAIL_ADDRESS", "Domain": "DOMAIN"}
+_DEFAULT_PAGE = 100
+
+
+def verify_domain_identity(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A domain new or known; what had failed begins anew."""
+    view = _verified_anew(caller, given["Domain"])
+    return {"VerificationToken": view.row.verification_token}
+
+
+def verify_domain_dkim(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The selectors of its keys; here their records are TXT and not CNAME (docs/api.md)."""
+    view = _verified_anew(caller, given["Domain"])
+    return {"DkimTokens": [key.selector for key in view.keys]}
+
+
+def verify_email_identity(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Mails a code to the address."""
+    _verified_anew(caller, given["EmailAddress"])
+    return {}
+
+
+def _verified_anew(caller: Caller, name: str) -> IdentityView:
+    found = find(caller, name)
+    if found is None:
+        return identities.create(caller.ground, name, caller.account_id)
+    if found.row.verification_status == "SUCCESS":
+        return found
+    return verification.verify(caller.ground, name, caller.account_id).view
+
+
+def find(caller: Caller, name: str) -> IdentityView | None:
+    """The caller's identity, by name or ARN."""
+    target = identity_target(caller, name)
+    if target.account_id != caller.account_id or target.identity is None:
+        return None
+    try:
+        return identities.show(caller.ground, target.identity, caller.account_id)
+    except ControlError:
+        return None
+
+
+def _must_find(caller: Caller, name: str) -> IdentityView:
+    found = find(caller, name)
+    if found is None:
+        raise APIError("InvalidParameterValue", f"Identity {name} is not verified or does not exist.")
+    return found
+
+
+def list_identities(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = _TYPES.get(given.get("IdentityType", ""))
+    names = [
+        view.row.name
+        for view in identities.every(caller.ground, caller.account_id)
+        if wanted is None or view.row.type == wanted
+    ]
+    chosen, token = page(caller, names, given.get("NextToken"), given.get("MaxItems", _DEFAULT_PAGE))
+    return {"Identities": chosen, "NextToken": token}
+
+
+def delete_identity(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    """No error if there is none, as in SES."""
+    found = find(caller, given["Identity"])
+    if found is not None:
+        identities.delete(caller.ground, found.row.name, caller.account_id)
+    return {}
+
+
+def _views(caller: Caller, names: Iterable[str]) -> dict[str, IdentityView]:
+    """The identities that exist, by the names they were asked by; unknown ones are left out, as in SES."""
+    found = {name: find(caller, name) for name in names}
+    return {name: view for name, view in found.items() if view is not None}
+
+
+def get_identity_verification_attributes(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "VerificationAttributes": {
+            name: {
+                "VerificationStatus": _STATUSES[view.row.verification_status],
+                "VerificationToken": view.row.verification_token if view.row.type == "DOMAIN" else None,
+            }
+            for name, view in _views(caller, given["Identities"]).items()
+        }
+    }
+
+
+def get_identity_dkim_attributes(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "DkimAttributes": {
+            name: {
+                "DkimEnabled": view.row.dkim_enabled,
+                "DkimVerificationStatus": _STATUSES[view.row.dkim_status],
+                "DkimTokens": [key.selector for key in view.keys],
+            }
+            for name, view in _views(caller, given["Identities"]).items()
+        }
+    }
+
+
+def set_identity_dkim_enabled(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    dkim.set_enabled(caller.ground, _must_find(caller, given["Identity"]).row, given["DkimEnabled"])
+    return {}
+
+
+# ---------------------------------------------------------------- policies
+
+
+def put_identity_policy(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    arn = _must_find(caller, given["Identity"]).arn
+    policies.put(caller.ground, arn, given["PolicyName"], given["Policy"])
+    return {}
+
+
+def get_identity_policies(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    documents = policies.every(caller.ground, _must_find(caller, given["Identity"]).arn)
+    return {"Policies": {name: documents[name] for name in given["PolicyNames"] if name in documents}}
+
+
+def list_identity_policies(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"PolicyNames": list(policies.every(caller.ground, _must_find(caller, given["Identity"]).arn))}
+
+
+def delete_identity_policy(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    """No error if there is none, as in SES."""
+    view = _must_find(caller, given["Identity"])
+    if given["PolicyName"] in policies.every(caller.ground, view.arn):
+        policies.delete(caller.ground, view.arn, given["PolicyName"])
+    return {}
+
+
+# ---------------------------------------------------------------- forms that SES calls deprecated
+
+
+def list_verified_email_addresses(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    views = identities.every(caller.ground, caller.account_id)
+    addresses = [view.row for view in views if view.row.type == "EMAIL_ADDRESS"]
+    return {"VerifiedEmailAddresses": [row.name for row in addresses if row.verification_status == "SUCCESS"]}
+
+
+def delete_verified_email_address(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    return delete_identity(caller, {"Identity": given["EmailAddress"]})
+
+
+OPERATIONS: Operations = {
+    (models.SES, name): in_thread(work, name, target)
+    for name, work, target in (
+        ("VerifyDomainIdentity", verify_domain_identity, identity("Domain")),
+        ("VerifyDomainDkim", verify_domain_dkim, identity("Domain")),
+        ("VerifyEmailIdentity", verify_email_identity, identity("EmailAddress")),
+        ("VerifyEmailAddress", verify_email_identity, identity("EmailAddress")),
+        ("ListIdentities", list_identities, nothing),
+        ("DeleteIdentity", delete_identity, identity("Identity")),
+        ("GetIdentityVerificationAttributes", get_identity_verification_attributes, nothing),
+        ("GetIdentityDkimAttributes", get_identity_dkim_attributes, nothing),
+        ("SetIdentityDkimEnabled", set_identity_dkim_enabled, identity("Identity")),
+        ("PutIdentityPolicy", put_identity_policy, identity("Identity")),
+        ("GetIdentityPolicies", get_identity_policies, identity("Identity")),
+        ("ListIdentityPolicies", list_identity_policies, identity("Identity")),
+        ("DeleteIdentityPolicy", delete_identity_policy, identity("Identity")),
+        ("ListVerifiedEmailAddresses", list_verified_email_addresses, nothing),
+        ("DeleteVerifiedEmailAddress", delete_verified_email_address, identity("EmailAddress")),
+    )
+}
