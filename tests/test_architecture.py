@@ -217,6 +217,7 @@ def test_catching_everything_belongs_to_the_outermost_loops() -> None:
         "feedback/dispatcher.py",  # a notice
         "feedback/poster.py",  # a post
         "httpd.py",  # an HTTP request
+        "api/front.py",  # a call, answered in the form of its protocol
         "queue/writer.py",  # a batch of others' work
         "settings.py",  # what a variable's JSON raises
         "app/supervisor.py",  # a forked child must not return

@@ -596,16 +596,17 @@ def test_a_paused_owner_stops_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "reason", "text"),
     [
-        ("missing", "Message rejected: Configuration set <missing> does not exist."),
-        ("Mine", "Message rejected: Configuration set <Mine> does not exist."),
-        ("stopped", "Message rejected: Sending paused for configuration set <stopped>."),
+        ("missing", Reason.CONFIGURATION_SET, "Configuration set <missing> does not exist."),
+        ("Mine", Reason.CONFIGURATION_SET, "Configuration set <Mine> does not exist."),
+        ("stopped", Reason.CONFIGURATION_SET_PAUSED, "Sending paused for configuration set <stopped>."),
     ],
 )
-def test_a_configuration_set_must_exist_and_send(name: str, text: str) -> None:
+def test_a_configuration_set_must_exist_and_send(name: str, reason: Reason, text: str) -> None:
     on = ground(_MINE, configuration_sets=sets("mine", stopped=True))
-    assert _denied(decided(_own(configuration_set=name), on), Reason.CONFIGURATION_SET).text == text
+    denied = _denied(decided(_own(configuration_set=name), on), reason)
+    assert denied.text == f"Message rejected: {text}"
 
 
 @pytest.mark.parametrize(
@@ -657,7 +658,7 @@ def test_r01_address_without_a_mail_from_domain_has_none_of_its_domains() -> Non
 
 def test_a_default_configuration_set_must_send_too() -> None:
     on = ground(replace(_MINE, configuration_set="stopped"), configuration_sets=sets(stopped=True))
-    _denied(decided(_own(), on), Reason.CONFIGURATION_SET)
+    _denied(decided(_own(), on), Reason.CONFIGURATION_SET_PAUSED)
 
 
 def test_r03_the_default_set_of_a_borrowed_identity_never_applies() -> None:
