@@ -55,6 +55,7 @@ EDGES: dict[str, frozenset[str]] = {
     "cryptography": frozenset({"store", "signing", "control", "feedback", "app"}),
     "dkim": frozenset({"signing"}),
     "dns": frozenset({"resolver"}),
+    "dotpromptz_handlebars": frozenset({"submission"}),  # templates of the API
     "flufl": frozenset({"reports"}),
     "httpcore2": frozenset({"httpc"}),
     "idna": frozenset({"submission"}),
@@ -80,7 +81,7 @@ COMPUTES = frozenset({
     "textwrap", "types", "typing", "unicodedata",
 })
 # fmt: on
-PURE_LIBRARIES = frozenset({"cryptography", "dkim", "idna", "orjson"})
+PURE_LIBRARIES = frozenset({"cryptography", "dkim", "dotpromptz_handlebars", "idna", "orjson"})
 # What these modules have besides, by the names it may be called by.
 BUFFERS = frozenset({"BytesIO", "StringIO"})
 CLOCKS = frozenset({"now", "utcnow", "today", "localtime", "formatdate", "make_msgid"})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from relay.api import models
 from relay.api.targets import nothing
 from relay.api.values import Caller, Operations, in_thread
@@ -54,6 +56,7 @@ def get_account(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
         "ProductionAccessEnabled": row.production,
         "EnforcementStatus": "SHUTDOWN" if row.paused and row.pause_reason != _BY_ITSELF else "HEALTHY",
         "DedicatedIpAutoWarmupEnabled": False,
+        "SuppressionAttributes": {"SuppressedReasons": orjson.loads(row.suppressed_reasons)},
     }
 
 

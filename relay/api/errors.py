@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,12 +59,24 @@ def on_the_wire(error: APIError, service: str) -> OnTheWire:
     return OnTheWire(query_code, error.message, query_status)
 
 
+@contextmanager
+def named(codes: Mapping[str, str]) -> Iterator[None]:
+    """Refusals of the control plane within, by codes that the operation has of its own."""
+    try:
+        yield
+    except ControlError as error:
+        if error.code not in codes:
+            raise
+        raise APIError(codes[error.code], error.text) from error
+
+
 # What an operation of the control plane refuses, in the words of each API; the rest is a bad value.
 _CONTROL: Final = {
     "not_found": {models.SESV2: "NotFoundException", models.SNS: "NotFoundException"},
     "already_exists": {models.SES: "AlreadyExistsException", models.SESV2: "AlreadyExistsException"},
     "limit_exceeded": {models.SES: "LimitExceededException", models.SESV2: "LimitExceededException"},
     "invalid_policy": {models.SES: "InvalidPolicyException"},
+    "invalid_template": {models.SES: "InvalidTemplateException"},
     "in_use": {models.SESV2: "ConflictException"},
 }
 

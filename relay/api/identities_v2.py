@@ -8,6 +8,7 @@ from typing import Any
 from relay.api import models
 from relay.api.identities_v1 import find
 from relay.api.pages import page
+from relay.api.tags import labels, tags_of
 from relay.api.targets import identity, nothing
 from relay.api.values import APIError, Caller, Operations, in_thread
 from relay.control import dkim, identities, policies
@@ -28,7 +29,9 @@ def create_email_identity(caller: Caller, given: Mapping[str, Any]) -> dict[str,
     """A new identity; with an own key if one is given (BYODKIM)."""
     attributes = given.get("DkimSigningAttributes", {})
     _refuse_origin(attributes)
-    view = identities.create(caller.ground, given["EmailIdentity"], caller.account_id)
+    view = identities.create(
+        caller.ground, given["EmailIdentity"], caller.account_id, labels=labels(given.get("Tags", ()))
+    )
     if "DomainSigningPrivateKey" in attributes:
         _import(caller, view, attributes)
     view = _must_find(caller, view.row.name)
@@ -63,7 +66,7 @@ def get_email_identity(caller: Caller, given: Mapping[str, Any]) -> dict[str, An
         "DkimAttributes": _dkim(view),
         "MailFromAttributes": _mail_from(view),
         "Policies": policies.every(caller.ground, view.arn),
-        "Tags": [],
+        "Tags": tags_of(caller, view.arn),
         "ConfigurationSetName": row.configuration_set,
     }
 

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.api import account, identities_v1, identities_v2, models, send, sts
+from relay.api import (
+    account,
+    bulk,
+    configuration_sets_v1,
+    configuration_sets_v2,
+    identities_v1,
+    identities_v2,
+    insights,
+    models,
+    send,
+    sts,
+    suppression,
+    tags,
+    templates_v1,
+    templates_v2,
+)
 from relay.api.targets import nothing
 from relay.api.values import Operation, Operations
 
@@ -12,7 +27,10 @@ from relay.api.values import Operation, Operations
 _JUDGED_ELSEWHERE: Operations = {
     (models.SES, "SendRawEmail"): Operation(send.send_raw_email, None, nothing),
     (models.SES, "SendEmail"): Operation(send.send_email, None, nothing),
+    (models.SES, "SendTemplatedEmail"): Operation(send.send_templated_email, None, nothing),
+    (models.SES, "SendBulkTemplatedEmail"): Operation(bulk.send_bulk_templated_email, None, nothing),
     (models.SESV2, "SendEmail"): Operation(send.send_email_v2, None, nothing),
+    (models.SESV2, "SendBulkEmail"): Operation(bulk.send_bulk_email, None, nothing),
     (models.STS, "GetCallerIdentity"): Operation(sts.get_caller_identity, None, nothing),
 }
 
@@ -21,4 +39,11 @@ OPERATIONS: Final[Operations] = {
     **identities_v1.OPERATIONS,
     **identities_v2.OPERATIONS,
     **account.OPERATIONS,
+    **configuration_sets_v1.OPERATIONS,
+    **configuration_sets_v2.OPERATIONS,
+    **suppression.OPERATIONS,
+    **tags.OPERATIONS,
+    **templates_v1.OPERATIONS,
+    **templates_v2.OPERATIONS,
+    **insights.OPERATIONS,
 }

@@ -15,10 +15,10 @@ def page(caller: Caller, names: Sequence[str], token: str | None, size: int) -> 
     """At most ``size`` of the names that follow the token's, in their order, and the token for the rest."""
     ordered = sorted(names)
     if token:
-        after = _opened(caller, token)
+        after = opened(caller, token)
         ordered = [name for name in ordered if name > after]
     chosen = ordered[:size]
-    return chosen, _sealed(caller, chosen[-1]) if len(ordered) > size and chosen else None
+    return chosen, sealed(caller, chosen[-1]) if len(ordered) > size and chosen else None
 
 
 def _key(caller: Caller) -> bytes:
@@ -26,17 +26,19 @@ def _key(caller: Caller) -> bytes:
     return caller.ground.secrets.derive("page") + caller.account_id.encode()
 
 
-def _sealed(caller: Caller, name: str) -> str:
+def sealed(caller: Caller, name: str) -> str:
+    """The token to go on after ``name``."""
     mac = hmac.digest(_key(caller), name.encode(), "sha256")[:_MAC_BYTES]
     return base64.urlsafe_b64encode(mac + name.encode()).decode()
 
 
-def _opened(caller: Caller, token: str) -> str:
+def opened(caller: Caller, token: str, fault: str = "InvalidParameterValue") -> str:
+    """The name in a token; APIError if we did not make it."""
     try:
         octets = base64.b64decode(token, altchars=b"-_", validate=True)
     except ValueError:
         octets = b""
     mac, name = octets[:_MAC_BYTES], octets[_MAC_BYTES:]
     if not hmac.compare_digest(mac, hmac.digest(_key(caller), name, "sha256")[:_MAC_BYTES]):
-        raise APIError("InvalidParameterValue", "NextToken is not one that this relay gave.")
+        raise APIError(fault, "NextToken is not one that this relay gave.")
     return name.decode()

@@ -8,8 +8,11 @@ from typing import Any
 
 from relay.api.values import APIError, Caller, Target
 from relay.authorization.identities import identity_arn, parse_identity_arn
+from relay.control.identities import normalised
 
 _TOPIC_ARN = re.compile(r"arn:aws:sns:([a-z0-9-]+):([0-9]{12}):([A-Za-z0-9_-]{1,256})").fullmatch
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
+_RESOURCE_ARN = re.compile(r"arn:aws:ses:([a-z0-9-]+):([0-9]{12}):[a-z-]+/[!-~]{1,320}").fullmatch
 
 
 def nothing(caller: Caller, given: Mapping[str, Any]) -> Target:
@@ -21,7 +24,9 @@ def identity(member: str) -> Callable[[Caller, Mapping[str, Any]], Target]:
     """The identity that a member names; SES takes an ARN there too."""
 
     def target(caller: Caller, given: Mapping[str, Any]) -> Target:
-        return identity_target(caller, given[member])
+        found = identity_target(caller, given[member])
+        normalised(found.identity or "")  # ControlError if it is no identity's name
+        return found
 
     return target
 
@@ -39,10 +44,15 @@ def identity_target(caller: Caller, name: str) -> Target:
 
 def configuration_set(member: str) -> Callable[[Caller, Mapping[str, Any]], Target]:
     """The configuration set that a member names; always the caller's own."""
+    return _own("configuration-set", member)
 
+
+def _own(kind: str, member: str) -> Callable[[Caller, Mapping[str, Any]], Target]:
     def target(caller: Caller, given: Mapping[str, Any]) -> Target:
-        arn = f"arn:aws:ses:{caller.region}:{caller.account_id}:configuration-set/{given[member]}"
-        return Target(arn, caller.account_id)
+        name = given[member]
+        if not _NAME(name):
+            raise APIError("InvalidParameterValue", f"{name[:80]!r}: a name has 1 to 64 of A-Z a-z 0-9 _ -.")
+        return Target(f"arn:aws:ses:{caller.region}:{caller.account_id}:{kind}/{name}", caller.account_id)
 
     return target
 
@@ -55,5 +65,27 @@ def topic(member: str) -> Callable[[Caller, Mapping[str, Any]], Target]:
         if found is None or found[1] != caller.region:
             raise APIError("InvalidParameterException", "Invalid parameter: TopicArn")
         return Target(given[member], found[2])
+
+    return target
+
+
+def template(member: str) -> Callable[[Caller, Mapping[str, Any]], Target]:
+    """The template that a member names; always the caller's own."""
+    return _own("template", member)
+
+
+def resource(member: str) -> Callable[[Caller, Mapping[str, Any]], Target]:
+    """Whatever of SES a member names by its ARN."""
+
+    def target(caller: Caller, given: Mapping[str, Any]) -> Target:
+        name = given[member]
+        if parse_identity_arn(name) is not None:
+            return identity_target(caller, name)
+        found = _RESOURCE_ARN(name)
+        if found is None or found[1] != caller.region:
+            raise APIError(
+                "InvalidParameterValue", f"{name}: not the ARN of a resource of SES in this region."
+            )
+        return Target(name, found[2])
 
     return target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,13 @@ class Operation:
     run: Callable[[Caller, dict[str, Any]], Awaitable[dict[str, Any]]]
     action: str | None
     target: Callable[[Caller, dict[str, Any]], Target]
+
+
+def refuse_members(given: Mapping[str, Any], names: Iterable[str], within: str = "") -> None:
+    """APIError if a call says what has no meaning here: to pass over it would be to promise it."""
+    for name in names:
+        if given.get(name) not in (None, {}, []):
+            raise APIError("InvalidParameterValue", f"{within}{name} is not offered here; see docs/api.md.")
 
 
 Operations = Mapping[tuple[str, str], Operation]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.control import accounts
+from relay.control import accounts, tags
 from relay.control.ground import ControlError, Ground, new_id, now
 from relay.outcome.events import TYPES
 from relay.store import configuration_sets, topics
+from relay.store import tags as stored_tags
 from relay.store.changes import ControlWrite
 from relay.store.configuration_sets import ConfigurationSetRow, DestinationRow
 from relay.store.suppression import write_reasons
@@ -59,17 +60,27 @@ def _checked_seconds(seconds: int) -> int:
     return seconds
 
 
-def create(ground: Ground, account_id: str, name: str, options: Options | None = None) -> SetView:
-    """A new set; mail names it in X-SES-CONFIGURATION-SET."""
+def create(
+    ground: Ground,
+    account_id: str,
+    name: str,
+    options: Options | None = None,
+    suppressed_reasons: frozenset[str] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> SetView:
+    """A new set; mail names it in X-SES-CONFIGURATION-SET.  Reasons are those of ``suppress``."""
     accounts.get(ground, account_id)
     _check_name("configuration set", name)
     given = {column: value for column, (_, value) in (options or Options()).changes().items()}
     values = {"sending_enabled": True, "tls_policy": "OPTIONAL", **given}
+    if suppressed_reasons is not None:
+        values["suppressed_reasons"] = write_reasons(suppressed_reasons)
     row = ConfigurationSetRow(id=new_id(), account_id=account_id, name=name, created_at=now(), **values)
     with ground.write() as write:
         if configuration_sets.find(write.connection, account_id, name):
             raise ControlError("already_exists", f"account {account_id} has a set {name} already")
         configuration_sets.add(write, row)
+        tags.add(write, account_id, _arn(ground, row), labels or {})
     return SetView(row)
 
 
@@ -118,7 +129,12 @@ def delete(ground: Ground, account_id: str, name: str) -> ConfigurationSetRow:
         if identities:
             raise ControlError("in_use", f"{name} is the default set of {', '.join(identities)}")
         configuration_sets.remove(write, row)
+        stored_tags.forget(write, _arn(ground, row))
     return row
+
+
+def _arn(ground: Ground, row: ConfigurationSetRow) -> str:
+    return tags.arn_of(ground, row.account_id, "configuration-set", row.name)
 
 
 # ---------------------------------------------------------------- event destinations

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import secrets as random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from relay.authorization.identities import IdentityArn, identity_arn, parse_identity_arn
-from relay.control import accounts, confirmation, reputation
+from relay.control import accounts, confirmation, reputation, tags
 from relay.control.dkim import new_key, seal_key
 from relay.control.ground import ControlError, Ground, new_id, now
 from relay.store import identities, usage
+from relay.store import tags as stored_tags
 from relay.store.identities import IdentityRow, KeyRow
 from relay.store.usage import Line
 from relay.submission.address import AddressError, parse_domain, parse_mailbox
@@ -113,7 +114,13 @@ def normalised(name: str) -> str:
     return domain
 
 
-def create(ground: Ground, name: str, account_id: str, verified: bool = False) -> IdentityView:
+def create(
+    ground: Ground,
+    name: str,
+    account_id: str,
+    verified: bool = False,
+    labels: Mapping[str, str] | None = None,
+) -> IdentityView:
     """A new identity, pending; ``verified`` vouches for it and for its key in DNS."""
     accounts.get(ground, account_id)
     name = normalised(name)
@@ -143,6 +150,7 @@ def create(ground: Ground, name: str, account_id: str, verified: bool = False) -
         if identities.find(write.connection, account_id, name):
             raise ControlError("already_exists", f"account {account_id} has the identity {name} already")
         identities.add(write, row)
+        tags.add(write, account_id, identity_arn(ground.region, account_id, name), labels or {})
         if key is not None:
             seal_key(ground, write, row, key)
         elif not verified:
@@ -180,10 +188,11 @@ def senders(ground: Ground, arn: str) -> list[Line]:
 
 
 def delete(ground: Ground, name: str, account_id: str) -> IdentityView:
-    """Remove the identity with its keys and policies."""
+    """Remove the identity with its keys, policies and tags."""
     view = show(ground, name, account_id)
     with ground.write() as write:
         identities.remove(write, view.row)
+        stored_tags.forget(write, view.arn)
     return view
 
 

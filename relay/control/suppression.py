@@ -30,11 +30,25 @@ class _BadLine(Exception):
 
 
 def entries(
-    ground: Ground, account_id: str, reason: str | None = None, since: int = 0, limit: int | None = None
+    ground: Ground,
+    account_id: str,
+    reason: str | None = None,
+    since: int = 0,
+    limit: int | None = None,
+    until: int | None = None,
+    after: str = "",
 ) -> Iterator[Entry]:
-    """The account's list in the order of its addresses; ``since`` is microseconds UTC."""
+    """The account's list in the order of its addresses, from the one behind ``after`` (folded) on;
+    ``since`` and ``until`` are microseconds UTC."""
     accounts.get(ground, account_id)
-    return suppression.entries(ground.store, account_id, reason, since, limit)
+    return suppression.entries(ground.store, account_id, reason, since, limit, until, after)
+
+
+def find(ground: Ground, account_id: str, address: str) -> Entry | None:
+    """Its entry on the account's list."""
+    wanted = _address(address)
+    with ground.store.read() as connection:
+        return suppression.find(connection, account_id, wanted)
 
 
 def add(ground: Ground, account_id: str, address: str, reason: str) -> Entry:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, Row, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.store.engine import Store
@@ -113,24 +113,46 @@ def remove(connection: Connection, account_id: str, address: str) -> bool:
     return connection.execute(delete(suppressed).where(*found)).rowcount == 1
 
 
+def find(connection: Connection, account_id: str, address: str) -> Entry | None:
+    """Its entry on the account's list."""
+    found = suppressed.c.account_id == account_id, suppressed.c.folded == folded(address)
+    row = connection.execute(select(suppressed).where(*found)).first()
+    return _entry(row) if row else None
+
+
 def entries(
-    store: Store, account_id: str, reason: str | None = None, since: int = 0, limit: int | None = None
+    store: Store,
+    account_id: str,
+    reason: str | None = None,
+    since: int = 0,
+    limit: int | None = None,
+    until: int | None = None,
+    after: str = "",
 ) -> Iterator[Entry]:
-    """The list in the order of its addresses, however long: read in pages, none of which holds the store."""
+    """The list in the order of its addresses, however long: read in pages, none of which holds the store.
+
+    ``after`` is the folded address before the first.
+    """
     query = select(suppressed).where(suppressed.c.account_id == account_id, suppressed.c.at >= since)
+    if until is not None:
+        query = query.where(suppressed.c.at <= until)
     if reason is not None:
         query = query.where(suppressed.c.reason == reason)
-    after, left = "", limit
+    left = limit
     while left is None or left > 0:
         size = _PAGE if left is None else min(left, _PAGE)
         page = query.where(suppressed.c.folded > after).order_by(suppressed.c.folded).limit(size)
         with store.read() as connection:
             rows = connection.execute(page).all()
         for row in rows:
-            yield Entry(row.account_id, row.address, row.reason, row.at, row.message_id, row.feedback_id)
+            yield _entry(row)
         if len(rows) < size:
             return
         after, left = rows[-1].folded, None if left is None else left - size
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(row.account_id, row.address, row.reason, row.at, row.message_id, row.feedback_id)
 
 
 # ---------------------------------------------------------------- for which reasons

@@ -263,6 +263,31 @@ event_destination = Table(
     UniqueConstraint("configuration_set_id", "name"),
 )
 
+# What an account writes on its things, by their ARN.
+resource_tag = Table(
+    "resource_tag",
+    metadata,
+    Column("arn", String(512), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("value", String(256), nullable=False),
+    _account(),
+    sqlite_with_rowid=False,
+)
+
+# A message with gaps, filled for each recipient; a part that is null is not there.
+email_template = Table(
+    "email_template",
+    metadata,
+    _key(),
+    _account(),
+    Column("name", String(64), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("text", Text),
+    Column("html", Text),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("account_id", "name"),
+)
+
 # ---------------------------------------------------------------- who is told
 
 topic = Table(

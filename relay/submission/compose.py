@@ -91,8 +91,8 @@ def compose(message: SimpleMessage, seed: str) -> bytes:
 
 
 def _fields(message: SimpleMessage) -> Iterator[tuple[str, str]]:
-    yield "From", address_text(message.from_)
-    lists = (("To", message.to), ("Cc", message.cc), ("Reply-To", message.reply_to))
+    from_ = (message.from_,) if message.from_ else ()  # a preview is from nobody
+    lists = (("From", from_), ("To", message.to), ("Cc", message.cc), ("Reply-To", message.reply_to))
     for name, addresses in lists:
         if addresses:
             yield name, ",\r\n ".join(address_text(one) for one in addresses)

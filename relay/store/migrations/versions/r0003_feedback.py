@@ -1,4 +1,4 @@
-"""Topics, notifications, suppression, late reports, usage and the ledger."""
+"""Topics, notifications, suppression, late reports, usage and the ledger; tags and templates."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def upgrade() -> None:
     _notifications()
     _accounting()
     _ledger()
+    _tags_and_templates()
 
 
 def downgrade() -> None:
@@ -219,6 +220,36 @@ def _ledger() -> None:
     _partial_index("ix_ledger_unsealed", "ledger", ["id"], "seq IS NULL")
     for statement in _SEALED[op.get_bind().dialect.name]:
         op.execute(statement)
+
+
+def _tags_and_templates() -> None:
+    op.create_table(
+        "resource_tag",
+        sa.Column("arn", sa.String(length=512), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("value", sa.String(length=256), nullable=False),
+        sa.Column("account_id", sa.String(length=12), nullable=False),
+        sa.PrimaryKeyConstraint("arn", "name", name=op.f("pk_resource_tag")),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.account_id"], name=op.f("fk_resource_tag_account_id")
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "email_template",
+        sa.Column("id", _KEY, autoincrement=False, nullable=False),
+        sa.Column("account_id", sa.String(length=12), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text()),
+        sa.Column("html", sa.Text()),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_email_template")),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.account_id"], name=op.f("fk_email_template_account_id")
+        ),
+        sa.UniqueConstraint("account_id", "name", name=op.f("uq_email_template_account_id_name")),
+    )
 
 
 # What the sealer has numbered is never touched again, whatever the program or a hand at the database does.
