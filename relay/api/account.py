@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -10,7 +11,8 @@ import orjson
 from relay.api import models
 from relay.api.targets import nothing
 from relay.api.values import Caller, Operations, in_thread
-from relay.control import accounts
+from relay.control import accounts, usage
+from relay.outcome.reputation import Counts
 
 # The reason of a pause that the account itself asked for; an operator's may say more.
 _BY_ITSELF = "paused by the account"
@@ -28,6 +30,27 @@ def _quota(caller: Caller) -> dict[str, float]:
 
 def get_send_quota(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     return _quota(caller)
+
+
+def get_send_statistics(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of two weeks, as in SES; a point is of a day (UTC), since that is what is counted."""
+    last = usage.today()
+    lines = usage.bills(caller.ground, last - timedelta(days=13), last, "day", caller.account_id, None)
+    days: dict[str, Counts] = {}
+    for line in lines:
+        days[line.period] = days.get(line.period, Counts()) + line.counts
+    return {
+        "SendDataPoints": [
+            {
+                "Timestamp": datetime.fromisoformat(day).replace(tzinfo=UTC),
+                "DeliveryAttempts": counts.recipients,
+                "Bounces": counts.hard_bounces,
+                "Complaints": counts.complaints,
+                "Rejects": 0,
+            }
+            for day, counts in days.items()
+        ]
+    }
 
 
 def get_sending_enabled(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +92,7 @@ OPERATIONS: Operations = {
     (service, name): in_thread(work, name, nothing)
     for service, name, work in (
         (models.SES, "GetSendQuota", get_send_quota),
+        (models.SES, "GetSendStatistics", get_send_statistics),
         (models.SES, "GetAccountSendingEnabled", get_sending_enabled),
         (models.SES, "UpdateAccountSendingEnabled", update_sending_enabled),
         (models.SESV2, "GetAccount", get_account),

@@ -21,8 +21,12 @@ def recorder() -> Iterator[Recorder]:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) -> Iterator[Gateway]:
-    directory: Path = tmp_path_factory.mktemp("relay")
-    one = Gateway(directory, recorder)
+    yield from running(tmp_path_factory.mktemp("relay"), recorder)
+
+
+def running(directory: Path, recorder: Recorder, **settings: str) -> Iterator[Gateway]:
+    """A gateway with the accounts of owner and delegate, served until the tests are through."""
+    one = Gateway(directory, recorder, **settings)
     one.run("init", str(directory))
     one.account(OWNER)
     one.account(DELEGATE)
