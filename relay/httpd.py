@@ -16,7 +16,7 @@ import socket
 import ssl
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -37,6 +37,9 @@ _SETTLE_SECONDS = 0.5
 _MOST_HEAD_BYTES = 32 * 1024
 _MOST_CONNECTIONS = 500
 _SMALL_BODY_BYTES = 16 * 1024
+# Of bodies above this only so many are in memory at once.
+_LARGE_BODY_BYTES = 1024 * 1024
+_MOST_LARGE_BODIES = 2
 _MOST_FIELDS = 50
 
 _HEADERS = {
@@ -75,7 +78,7 @@ class Request:
     raw_path: bytes
     query: str
     headers: tuple[tuple[str, str], ...]
-    body: bytes
+    body: bytes | bytearray
     client: str
     is_local: bool
     is_tls: bool
@@ -108,6 +111,14 @@ def plain(status: int, text: str, headers: Mapping[str, str] = _NONE) -> Respons
     return Response(status, f"{text}\n".encode(), "text/plain; charset=utf-8", headers)
 
 
+# How a route says that a body cannot be taken: the status, why, the path.
+Refuse = Callable[[int, str, bytes], Response]
+
+
+def _plainly(status: int, text: str, raw_path: bytes) -> Response:
+    return plain(status, text)
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """Who answers requests for a path (``/topics/{name}``).  HEAD comes with GET, without the body."""
@@ -116,6 +127,7 @@ class Route:
     methods: frozenset[str]
     respond: Callable[[Request], Awaitable[Response]]
     most_body_bytes: int = _SMALL_BODY_BYTES
+    refuse: Refuse = _plainly
 
 
 def _fields(encoded: str) -> dict[str, str]:
@@ -135,8 +147,9 @@ class _Application:
 
     def __init__(self, routes: Iterable[Route], log: Log) -> None:
         self._log = log
+        large = asyncio.Semaphore(_MOST_LARGE_BODIES)
         served = [
-            routing.Route(one.path, _endpoint(one), methods=sorted(one.methods), name=one.path)
+            routing.Route(one.path, _endpoint(one, large), methods=sorted(one.methods), name=one.path)
             for one in routes
         ]
         self._router = routing.Router(served, redirect_slashes=False)
@@ -179,37 +192,52 @@ def _complete(message: Any) -> None:
     metrics.HTTP_REQUESTS.labels(f"{message['status'] // 100}xx").inc()
 
 
-def _endpoint(route: Route) -> Callable[[requests.Request], Awaitable[responses.Response]]:
+def _endpoint(route: Route, large: asyncio.Semaphore) -> Callable[[requests.Request], Awaitable[Any]]:
     async def respond(incoming: requests.Request) -> responses.Response:
+        announced = incoming.headers.get("content-length", "0")
+        if not announced.isdigit() or int(announced) > route.most_body_bytes:
+            return too_long(incoming)
+        # A large body waits on the wire until few enough others are in memory; one of unknown length may be.
+        may_be_large = int(announced) > _LARGE_BODY_BYTES or "transfer-encoding" in incoming.headers
+        if not may_be_large or route.most_body_bytes <= _LARGE_BODY_BYTES:
+            return await read(incoming)
+        async with large:
+            return await read(incoming)
+
+    async def read(incoming: requests.Request) -> responses.Response:
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 body = await _read_body(incoming, route.most_body_bytes)
         except TimeoutError:
-            return _starlettes(plain(408, "The body came too slowly.", _CLOSE))
+            return refused(incoming, 408, "The body came too slowly.")
         except requests.ClientDisconnect:
-            return _starlettes(plain(400, "The body is not whole.", _CLOSE))
+            return refused(incoming, 400, "The body is not whole.")
         if body is None:
-            text = f"The body is longer than {route.most_body_bytes} octets."
-            return _starlettes(plain(413, text, _CLOSE))
+            return too_long(incoming)
         return _starlettes(await route.respond(_request(incoming, body)))
+
+    def too_long(incoming: requests.Request) -> responses.Response:
+        return refused(incoming, 413, f"The body is longer than {route.most_body_bytes} octets.")
+
+    def refused(incoming: requests.Request, status: int, text: str) -> responses.Response:
+        answer = route.refuse(status, text, incoming.scope["raw_path"])
+        return _starlettes(replace(answer, headers={**answer.headers, **_CLOSE}))
 
     return respond
 
 
-async def _read_body(incoming: requests.Request, most: int) -> bytes | None:
-    """The body; None as soon as it is, or says that it is, too long."""
-    announced = incoming.headers.get("content-length", "0")
-    if not announced.isdigit() or int(announced) > most:
-        return None
+async def _read_body(incoming: requests.Request, most: int) -> bytes | bytearray | None:
+    """The body; None as soon as it is too long."""
     body = bytearray()
     async for piece in incoming.stream():
         body += piece
         if len(body) > most:
             return None
-    return bytes(body)
+    # To copy a large one would take a while, and its memory twice.
+    return body if len(body) > _LARGE_BODY_BYTES else bytes(body)
 
 
-def _request(incoming: requests.Request, body: bytes) -> Request:
+def _request(incoming: requests.Request, body: bytes | bytearray) -> Request:
     scope = incoming.scope
     peer = scope["client"][0] if scope["client"] else ""
     ours = scope["server"][0] if scope["server"] else ""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 from relay.api import models
+from relay.api.large import Octets
 from relay.api.values import APIError, Caller
 from relay.intake import Receipt
 from relay.submission.answer import Accepted, Reason, Refused
@@ -16,7 +17,7 @@ _PIECE_BYTES = 64 * 1024
 
 
 async def accept(
-    caller: Caller, envelope: Envelope, parameters: Parameters, octets: bytes, service: str
+    caller: Caller, envelope: Envelope, parameters: Parameters, octets: Octets, service: str
 ) -> str:
     """The id of the message, durable; APIError if it was refused."""
     answer = await answered(caller, envelope, parameters, octets)
@@ -26,7 +27,7 @@ async def accept(
 
 
 async def answered(
-    caller: Caller, envelope: Envelope, parameters: Parameters, octets: bytes
+    caller: Caller, envelope: Envelope, parameters: Parameters, octets: Octets
 ) -> Accepted | Refused:
     """What the accept path says to one message."""
     if not envelope.recipients:
@@ -44,7 +45,7 @@ async def answered(
         intake.transaction_closed()
 
 
-async def _finish(receipt: Receipt, octets: bytes) -> Accepted | Refused:
+async def _finish(receipt: Receipt, octets: Octets) -> Accepted | Refused:
     for number, piece in enumerate(_pieces(octets)):
         await receipt.write(piece)
         if number:
@@ -52,7 +53,7 @@ async def _finish(receipt: Receipt, octets: bytes) -> Accepted | Refused:
     return await receipt.finish()
 
 
-def _pieces(octets: bytes) -> Iterator[bytes]:
+def _pieces(octets: Octets) -> Iterator[bytes]:
     """The message in pieces; where its first line ends in LF, all lines are given CRLF.
 
     Deliberate: HTTP delimits the message, so a bare LF ends no data, and SDKs send what their language's
@@ -61,11 +62,11 @@ def _pieces(octets: bytes) -> Iterator[bytes]:
     """
     is_lf = has_bare_lines(octets)
     for start in range(0, len(octets), _PIECE_BYTES):
-        piece = octets[start : start + _PIECE_BYTES]
+        piece = bytes(octets[start : start + _PIECE_BYTES])
         yield piece.replace(b"\n", b"\r\n") if is_lf else piece
 
 
-def has_bare_lines(octets: bytes) -> bool:
+def has_bare_lines(octets: Octets) -> bool:
     """Whether its first line ends in LF alone."""
     first = octets.find(b"\n")
     return first >= 0 and octets[first - 1 : first] != b"\r"

@@ -6,31 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.api import models
+from relay.api.configuration_sets import destination_v1, does_not_exist, find
 from relay.api.errors import named
 from relay.api.pages import page
 from relay.api.targets import configuration_set, nothing
 from relay.api.values import APIError, Caller, Operations, Target, in_thread
 from relay.control import configuration_sets
-from relay.control.configuration_sets import ConfigurationSetRow
-from relay.control.ground import ControlError
+from relay.control.configuration_sets import Options, SetView
 from relay.control.tags import arn_of
 
 _DEFAULT_PAGE = 1000
 
 
-def find(caller: Caller, name: str) -> ConfigurationSetRow | None:
-    try:
-        return configuration_sets.show(caller.ground, caller.account_id, name)
-    except ControlError:
-        return None
-
-
-def does_not_exist(name: str) -> str:
-    """SES's sentence."""
-    return f"Configuration set <{name}> does not exist."
-
-
-def _must_find(caller: Caller, name: str) -> ConfigurationSetRow:
+def _must_find(caller: Caller, name: str) -> SetView:
     found = find(caller, name)
     if found is None:
         raise APIError("ConfigurationSetDoesNotExistException", does_not_exist(name))
@@ -48,9 +36,12 @@ def create(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    row = _must_find(caller, given["ConfigurationSetName"])
+    view = _must_find(caller, given["ConfigurationSetName"])
+    row = view.row
     wanted = given.get("ConfigurationSetAttributeNames", ())
     found: dict[str, Any] = {"ConfigurationSet": {"Name": row.name}}
+    if "eventDestinations" in wanted:
+        found["EventDestinations"] = [destination_v1(one) for one in view.destinations]
     if "deliveryOptions" in wanted:
         found["DeliveryOptions"] = {"TlsPolicy": row.tls_policy.capitalize()}
     if "reputationOptions" in wanted:
@@ -68,21 +59,22 @@ def list_(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def delete(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    row = _must_find(caller, given["ConfigurationSetName"])
+    row = _must_find(caller, given["ConfigurationSetName"]).row
     configuration_sets.delete(caller.ground, caller.account_id, row.name)
     return {}
 
 
 def put_delivery_options(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    row = _must_find(caller, given["ConfigurationSetName"])
+    row = _must_find(caller, given["ConfigurationSetName"]).row
     policy = given.get("DeliveryOptions", {}).get("TlsPolicy", "Optional")
-    configuration_sets.update(caller.ground, caller.account_id, row.name, tls_policy=policy.upper())
+    configuration_sets.update(caller.ground, caller.account_id, row.name, Options(tls_policy=policy.upper()))
     return {}
 
 
 def update_sending_enabled(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    row = _must_find(caller, given["ConfigurationSetName"])
-    configuration_sets.update(caller.ground, caller.account_id, row.name, sending_enabled=given["Enabled"])
+    row = _must_find(caller, given["ConfigurationSetName"]).row
+    options = Options(sending_enabled=given["Enabled"])
+    configuration_sets.update(caller.ground, caller.account_id, row.name, options)
     return {}
 
 

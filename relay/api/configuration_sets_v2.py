@@ -8,23 +8,23 @@ from typing import Any
 import orjson
 
 from relay.api import models
-from relay.api.configuration_sets_v1 import does_not_exist, find
+from relay.api.configuration_sets import does_not_exist, find
 from relay.api.pages import page
 from relay.api.tags import labels, tags_of
 from relay.api.targets import configuration_set, nothing
 from relay.api.values import APIError, Caller, Operations, in_thread, refuse_members
 from relay.control import configuration_sets
-from relay.control.configuration_sets import ConfigurationSetRow
+from relay.control.configuration_sets import Options, SetView
 from relay.control.tags import arn_of
 
 _DEFAULT_PAGE = 1000
 # What SES can do for a set and this cannot.
 _NOT_OFFERED = ("TrackingOptions", "VdmOptions", "ArchivingOptions", "MessageSecurityOptions")
-_NOT_OF_DELIVERY = ("SendingPoolName", "MaxDeliverySeconds", "SharedPoolDeliveryMode")
+_NOT_OF_DELIVERY = ("SendingPoolName", "SharedPoolDeliveryMode")
 _NOT_OF_SUPPRESSION = ("SuppressionScope", "ValidationOptions")
 
 
-def _must_find(caller: Caller, name: str) -> ConfigurationSetRow:
+def _must_find(caller: Caller, name: str) -> SetView:
     found = find(caller, name)
     if found is None:
         raise APIError("NotFoundException", does_not_exist(name))
@@ -42,8 +42,11 @@ def create(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
         caller.ground,
         caller.account_id,
         given["ConfigurationSetName"],
-        tls_policy=delivery.get("TlsPolicy", "OPTIONAL"),
-        sending_enabled=given.get("SendingOptions", {}).get("SendingEnabled", True),
+        Options(
+            tls_policy=delivery.get("TlsPolicy"),
+            sending_enabled=given.get("SendingOptions", {}).get("SendingEnabled"),
+            max_delivery_seconds=delivery.get("MaxDeliverySeconds"),
+        ),
         suppressed_reasons=_reasons(suppression),
         labels=labels(given.get("Tags", ())),
     )
@@ -57,10 +60,13 @@ def _reasons(given: Mapping[str, Any]) -> frozenset[str] | None:
 
 
 def get(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    row = _must_find(caller, given["ConfigurationSetName"])
+    row = _must_find(caller, given["ConfigurationSetName"]).row
     found = {
         "ConfigurationSetName": row.name,
-        "DeliveryOptions": {"TlsPolicy": row.tls_policy},
+        "DeliveryOptions": {
+            "TlsPolicy": row.tls_policy,
+            "MaxDeliverySeconds": row.max_delivery_seconds,
+        },
         "ReputationOptions": {"ReputationMetricsEnabled": False},
         "SendingOptions": {"SendingEnabled": row.sending_enabled},
         "Tags": tags_of(caller, arn_of(caller.ground, caller.account_id, "configuration-set", row.name)),
@@ -78,29 +84,29 @@ def list_(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def delete(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    row = _must_find(caller, given["ConfigurationSetName"])
+    row = _must_find(caller, given["ConfigurationSetName"]).row
     configuration_sets.delete(caller.ground, caller.account_id, row.name)
     return {}
 
 
 def put_delivery_options(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     refuse_members(given, _NOT_OF_DELIVERY)
-    row = _must_find(caller, given["ConfigurationSetName"])
-    policy = given.get("TlsPolicy", "OPTIONAL")
-    configuration_sets.update(caller.ground, caller.account_id, row.name, tls_policy=policy)
+    row = _must_find(caller, given["ConfigurationSetName"]).row
+    options = Options(given.get("TlsPolicy", "OPTIONAL"), None, given.get("MaxDeliverySeconds"))
+    configuration_sets.update(caller.ground, caller.account_id, row.name, options)
     return {}
 
 
 def put_sending_options(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    row = _must_find(caller, given["ConfigurationSetName"])
-    is_enabled = given.get("SendingEnabled", False)
-    configuration_sets.update(caller.ground, caller.account_id, row.name, sending_enabled=is_enabled)
+    row = _must_find(caller, given["ConfigurationSetName"]).row
+    options = Options(sending_enabled=given.get("SendingEnabled", False))
+    configuration_sets.update(caller.ground, caller.account_id, row.name, options)
     return {}
 
 
 def put_suppression_options(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     refuse_members(given, _NOT_OF_SUPPRESSION)
-    row = _must_find(caller, given["ConfigurationSetName"])
+    row = _must_find(caller, given["ConfigurationSetName"]).row
     configuration_sets.suppress(caller.ground, caller.account_id, row.name, _reasons(given))
     return {}
 

@@ -36,6 +36,14 @@ _COMMON: Final = {
 }
 
 
+# What is common to AWS and has a name of its own in SNS.
+_SNS: Final = {
+    "AccessDenied": "AuthorizationErrorException",
+    "InvalidParameterValue": "InvalidParameterException",
+    "ValidationError": "InvalidParameterException",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class OnTheWire:
     """An error as the client reads it."""
@@ -48,12 +56,12 @@ class OnTheWire:
 def on_the_wire(error: APIError, service: str) -> OnTheWire:
     """The error in the service's words."""
     is_json = service in _JSON_SERVICES
-    for shape in models.service(service).error_shapes:
-        if shape.name == error.code:
-            told = shape.metadata.get("error", {})
-            code = shape.name if is_json else told.get("code", shape.name)
-            return OnTheWire(code, error.message, told.get("httpStatusCode", 400))
-    query_code, json_code, query_status, json_status = _COMMON[error.code]
+    name = _SNS.get(error.code, error.code) if service == models.SNS else error.code
+    if name in (shapes := models.error_shapes(service)):
+        told = shapes[name].metadata.get("error", {})
+        code = name if is_json else told.get("code", name)
+        return OnTheWire(code, error.message, told.get("httpStatusCode", 400))
+    query_code, json_code, query_status, json_status = _COMMON[name]
     if is_json:
         return OnTheWire(json_code, error.message, json_status)
     return OnTheWire(query_code, error.message, query_status)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from relay.api import models
+from relay.api.identities import find, named_view
 from relay.api.pages import page
-from relay.api.targets import identity, identity_target, nothing
-from relay.api.values import APIError, Caller, Operations, in_thread
+from relay.api.targets import identity, nothing
+from relay.api.values import Caller, Operations, in_thread
 from relay.control import dkim, identities, policies, verification
-from relay.control.ground import ControlError
 from relay.control.identities import IdentityView
 
 _STATUSES = {
@@ -51,22 +51,8 @@ def _verified_anew(caller: Caller, name: str) -> IdentityView:
     return verification.verify(caller.ground, name, caller.account_id).view
 
 
-def find(caller: Caller, name: str) -> IdentityView | None:
-    """The caller's identity, by name or ARN."""
-    target = identity_target(caller, name)
-    if target.account_id != caller.account_id or target.identity is None:
-        return None
-    try:
-        return identities.show(caller.ground, target.identity, caller.account_id)
-    except ControlError:
-        return None
-
-
 def _must_find(caller: Caller, name: str) -> IdentityView:
-    found = find(caller, name)
-    if found is None:
-        raise APIError("InvalidParameterValue", f"Identity {name} is not verified or does not exist.")
-    return found
+    return named_view(caller, name, models.SES)
 
 
 def list_identities(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:

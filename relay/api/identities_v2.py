@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.api import models
-from relay.api.identities_v1 import find
+from relay.api.configuration_sets import does_not_exist
+from relay.api.configuration_sets import find as find_set
+from relay.api.identities import named_view
 from relay.api.pages import page
 from relay.api.tags import labels, tags_of
 from relay.api.targets import identity, nothing
 from relay.api.values import APIError, Caller, Operations, in_thread
-from relay.control import dkim, identities, policies
+from relay.control import dkim, feedback, identities, policies
+from relay.control.feedback import Chosen
 from relay.control.identities import IdentityView
 
 _DEFAULT_PAGE = 1000
@@ -19,21 +22,23 @@ _IMPORTED = "EXTERNAL"
 
 
 def _must_find(caller: Caller, name: str) -> IdentityView:
-    found = find(caller, name)
-    if found is None:
-        raise APIError("NotFoundException", f"Email identity {name} does not exist.")
-    return found
+    return named_view(caller, name, models.SESV2)
 
 
 def create_email_identity(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     """A new identity; with an own key if one is given (BYODKIM)."""
     attributes = given.get("DkimSigningAttributes", {})
     _refuse_origin(attributes)
+    default_set = given.get("ConfigurationSetName")
+    if default_set is not None and find_set(caller, default_set) is None:
+        raise APIError("NotFoundException", does_not_exist(default_set))
     view = identities.create(
         caller.ground, given["EmailIdentity"], caller.account_id, labels=labels(given.get("Tags", ()))
     )
     if "DomainSigningPrivateKey" in attributes:
         _import(caller, view, attributes)
+    if default_set is not None:
+        feedback.choose(caller.ground, view.row.name, caller.account_id, Chosen(default_set=default_set))
     view = _must_find(caller, view.row.name)
     return {
         "IdentityType": view.row.type,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.api.accepting import has_bare_lines
+from relay.api.large import Octets
 from relay.api.values import APIError, Caller
 from relay.submission.address import AddressError, Mailbox
 from relay.submission.compose import Attachment, ComposeError, SimpleMessage, Text, compose
@@ -37,7 +38,7 @@ def attachments(given: Iterable[Mapping[str, Any]]) -> tuple[Attachment, ...]:
     return tuple(
         Attachment(
             file_name=one["FileName"],
-            content=one["RawContent"],
+            content=bytes(one["RawContent"]),
             media_type=one.get("ContentType", "application/octet-stream"),
             disposition=one.get("ContentDisposition", "ATTACHMENT").lower(),
             description=one.get("ContentDescription"),
@@ -100,12 +101,12 @@ def _size(content: Content) -> int:
     return texts + sum(len(one.content) for one in content.attachments)
 
 
-def headers_of(octets: bytes) -> HeaderBlock:
+def headers_of(octets: Octets) -> HeaderBlock:
     """The header block of a raw message, for the addresses that stand in for parameters.
 
     The accept path checks it anew, with the rest.
     """
-    head = octets[:_MOST_HEADER_BYTES]
+    head = bytes(octets[:_MOST_HEADER_BYTES])
     if has_bare_lines(octets):
         head = head.replace(b"\n", b"\r\n")
     head, _, _ = head.partition(b"\r\n\r\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from botocore.loaders import Loader
-from botocore.model import OperationModel, ServiceModel
+from botocore.model import OperationModel, ServiceModel, StructureShape
 
 SES, SESV2, SNS, STS = "ses", "sesv2", "sns", "sts"
 # The Query protocol names the service by the version alone, as clients send it.
@@ -22,6 +22,12 @@ SIGNING_NAMES = {SES: "ses", SESV2: "ses", SNS: "sns", STS: "sts"}
 def service(name: str) -> ServiceModel:
     """The model of one service."""
     return ServiceModel(Loader().load_service_model(name, "service-2"), name)
+
+
+@cache
+def error_shapes(name: str) -> dict[str, StructureShape]:
+    """The errors that a service has, by their names."""
+    return {shape.name: shape for shape in service(name).error_shapes}
 
 
 @cache

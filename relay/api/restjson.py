@@ -11,6 +11,7 @@ import orjson
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 
 from relay.api import models, scalars
+from relay.api.large import Slimmed
 from relay.api.values import APIError
 from relay.httpd import Request, Response
 
@@ -53,13 +54,15 @@ def route(service: str, method: str, path: str) -> tuple[OperationModel, dict[st
     return None
 
 
-def decode(request: Request, operation: OperationModel, in_path: dict[str, str]) -> dict[str, Any]:
-    """The input of an operation."""
+def decode(
+    request: Request, operation: OperationModel, in_path: dict[str, str], slimmed: Slimmed | None = None
+) -> dict[str, Any]:
+    """The input of an operation; ``slimmed`` is the body of a large one."""
     shape = operation.input_shape
     if shape is None:
         return {}
     query = parse_qs(request.query, keep_blank_values=True)
-    body = _body(request)
+    body = _body(request.body) if slimmed is None else slimmed.restored(_body(slimmed.body))
     found: dict[str, Any] = {}
     for name, member in shape.members.items():
         wire_name = member.serialization.get("name", name)
@@ -73,11 +76,11 @@ def decode(request: Request, operation: OperationModel, in_path: dict[str, str])
     return found
 
 
-def _body(request: Request) -> dict[str, Any]:
-    if not request.body.strip():
+def _body(octets: bytes | bytearray) -> dict[str, Any]:
+    if not octets or octets.isspace():
         return {}
     try:
-        body = orjson.loads(request.body)
+        body = orjson.loads(octets)
     except orjson.JSONDecodeError:
         raise APIError("MalformedInput", "The body is not JSON.") from None
     if not isinstance(body, dict):

@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.model import Shape
 
+from relay.api.large import Decoded
 from relay.api.values import APIError
 
 _INTEGERS = {"integer", "long"}
@@ -19,6 +20,10 @@ _FLOATS = {"float", "double"}
 def from_text(text: str, shape: Shape, name: str) -> Any:
     """The value that a form parameter or a part of a URI stands for."""
     kind = shape.type_name
+    if isinstance(text, Decoded):
+        if kind != "blob":
+            raise _unfit(name, "", f"a {kind}")
+        return text.octets
     if kind == "boolean":
         if text.lower() not in ("true", "false"):
             raise _unfit(name, text, "a boolean")
@@ -53,6 +58,8 @@ def from_json(value: Any, shape: Shape, name: str) -> Any:
         raise _unfit(name, str(value), f"a {kind}")
     if kind in _INTEGERS:
         return int(value)
+    if isinstance(value, Decoded):
+        return from_text(value, shape, name)
     return from_text(str(value), shape, name) if kind in ("blob", "timestamp") else value
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from relay.api import message_parts as parts
 from relay.api import models, templates
 from relay.api.accepting import accept
+from relay.api.large import Octets
 from relay.api.values import APIError, Caller, refuse_members
 from relay.submission.address import Mailbox
 from relay.submission.envelope import Envelope
@@ -106,7 +107,7 @@ async def send_email_v2(caller: Caller, given: Given) -> dict[str, Any]:
     return {"MessageId": await accept(caller, envelope, parameters, octets, models.SESV2)}
 
 
-async def _send_raw_v2(caller: Caller, given: Given, octets: bytes) -> dict[str, Any]:
+async def _send_raw_v2(caller: Caller, given: Given, octets: Octets) -> dict[str, Any]:
     """The forwarding address, else From's; recipients as named, else those of the header."""
     headers = parts.headers_of(octets)
     source = given.get("FeedbackForwardingEmailAddress") or given.get("FromEmailAddress")

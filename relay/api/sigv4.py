@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from urllib.parse import parse_qsl, urlencode
 
 from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth
@@ -34,14 +33,14 @@ class Request:
     """What of an HTTP request is signed.
 
     ``path`` and ``query`` are as sent, not decoded; ``headers`` are in lower case, repeated ones joined by
-    commas.  ``at`` (microseconds UTC) is when it came.
+    commas.  ``body_hash`` is the body's SHA-256 in hexadecimal; ``at`` (microseconds UTC) is when it came.
     """
 
     method: str
     path: str
     query: str
     headers: Mapping[str, str]
-    body: bytes
+    body_hash: str
     at: int
 
 
@@ -128,10 +127,13 @@ def _claim(
     return Claim(key, date, region, service, names, signature, timestamp, query, expires)
 
 
-def check(claim: Claim, request: Request, secret: str, region: str, service: str) -> None:
-    """APIError unless the request is signed with the secret, for us, and just now."""
-    if (claim.region, claim.service) != (region, service):
-        raise _mismatch(f"Credential should be scoped to region '{region}' and service '{service}'.")
+def check(claim: Claim, request: Request, secret: str, region: str) -> None:
+    """APIError unless the request is signed with the secret, for our region, and just now.
+
+    Which service it is signed for is left to whoever knows what it asks for.
+    """
+    if claim.region != region:
+        raise wrong_scope(region, claim.service)
     if claim.date != claim.timestamp[:8]:
         raise _mismatch("The date in the Credential scope does not match the date of the request.")
     dates = {"x-amz-date"} if claim.expires is None else set()
@@ -182,7 +184,7 @@ class _Verifier(SigV4Auth):
 
 
 def _signature(claim: Claim, request: Request, secret: str) -> bytes:
-    body_hash = sha256(request.body).hexdigest()
+    body_hash = request.body_hash
     query = f"?{claim.query}" if claim.query else ""
     canonical = AWSRequest(request.method, f"https://host{request.path}{query}", dict(request.headers))
     # botocore believes this header; what is signed is the hash of the body that came.
@@ -192,6 +194,10 @@ def _signature(claim: Claim, request: Request, secret: str) -> bytes:
     signer = _Verifier(claim, secret, body_hash)
     text = signer.string_to_sign(canonical, signer.canonical_request(canonical))
     return str(signer.signature(text, canonical)).encode()
+
+
+def wrong_scope(region: str, service: str) -> APIError:
+    return _mismatch(f"Credential should be scoped to region '{region}' and service '{service}'.")
 
 
 def unknown_token() -> APIError:

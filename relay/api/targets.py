@@ -89,3 +89,12 @@ def resource(member: str) -> Callable[[Caller, Mapping[str, Any]], Target]:
         return Target(name, found[2])
 
     return target
+
+
+def subscription(member: str) -> Callable[[Caller, Mapping[str, Any]], Target]:
+    """The topic of the subscription that a member names by its ARN."""
+
+    def target(caller: Caller, given: Mapping[str, Any]) -> Target:
+        return topic(member)(caller, {member: given[member].rpartition(":")[0]})
+
+    return target

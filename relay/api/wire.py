@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from botocore.model import OperationModel
 
 from relay.api import errors, models, query, restjson
+from relay.api.large import LARGE_BYTES, Slimmed, slimmed_form, slimmed_json
 from relay.api.values import APIError
 from relay.httpd import Request, Response
 
@@ -20,6 +21,9 @@ class Wire(Protocol):
 
     service: str
     request_id: str
+
+    async def read(self) -> None:
+        """Look at the body, before anything else is asked of it."""
 
     def operation(self) -> tuple[OperationModel, dict[str, str]]:
         """The operation asked for, and members that stand outside the body; APIError if there is none."""
@@ -35,9 +39,23 @@ class Wire(Protocol):
 def wire_of(request: Request) -> Wire:
     """The protocol of a request, as AWS tells them apart: by the path."""
     request_id = str(uuid.uuid4())
-    if request.raw_path.startswith(_JSON_PREFIX.encode()):
+    if is_json(request.raw_path):
         return _RestJSON(request, request_id)
     return _Query(request, request_id)
+
+
+def is_json(raw_path: bytes) -> bool:
+    return raw_path.startswith(_JSON_PREFIX.encode())
+
+
+def unread(status: int, text: str, raw_path: bytes) -> Response:
+    """The answer to a request whose body was not taken."""
+    request_id = str(uuid.uuid4())
+    code = {408: "RequestTimeout", 413: "RequestEntityTooLarge"}.get(status, "MalformedInput")
+    if is_json(raw_path):
+        return restjson.encode_error(f"{code}Exception", text, status, request_id)
+    namespace = models.service(models.SES).metadata["xmlNamespace"]
+    return query.encode_error(code, text, status, namespace, request_id)
 
 
 @dataclass(slots=True)
@@ -45,6 +63,11 @@ class _RestJSON:
     request: Request
     request_id: str
     service: str = models.SESV2
+    _slimmed: Slimmed | None = None
+
+    async def read(self) -> None:
+        if len(self.request.body) > LARGE_BYTES:
+            self._slimmed = await slimmed_json(self.request.body)
 
     def operation(self) -> tuple[OperationModel, dict[str, str]]:
         path = self.request.raw_path.decode("latin-1")
@@ -54,7 +77,7 @@ class _RestJSON:
         return found
 
     def decode(self, operation: OperationModel, in_path: dict[str, str]) -> dict[str, Any]:
-        return restjson.decode(self.request, operation, in_path)
+        return restjson.decode(self.request, operation, in_path, self._slimmed)
 
     def answer(self, operation: OperationModel, output: dict[str, Any]) -> Response:
         return restjson.encode(output, operation, self.request_id)
@@ -73,9 +96,17 @@ class _Query:
     service: str = models.SES
     _given: dict[str, str] = field(default_factory=dict)
 
+    async def read(self) -> None:
+        body = self.request.body
+        if self.request.method == "GET":
+            self._given = query.parameters(self.request.query)
+        elif len(body) <= LARGE_BYTES:
+            self._given = query.parameters(body.decode("latin-1"))
+        else:
+            slimmed = await slimmed_form(body)
+            self._given = slimmed.restored(query.parameters(slimmed.body.decode("latin-1")))
+
     def operation(self) -> tuple[OperationModel, dict[str, str]]:
-        is_get = self.request.method == "GET"
-        self._given = query.parameters(self.request.query if is_get else self.request.body.decode("latin-1"))
         name, version = self._given.get("Action"), self._given.get("Version", "2010-12-01")
         if name is None:
             raise APIError("MissingAction", "The request names no Action.")

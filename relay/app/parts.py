@@ -187,6 +187,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
         KeyHolders(directory),
         ground_on(settings, store, secrets, "api"),
         intake,
+        desk.answer,
         StoreUnavailable,
         log,
     )

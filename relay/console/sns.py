@@ -60,8 +60,8 @@ class SNSDesk:
         methods = frozenset({"GET", "POST"})
         return (
             Route("/SimpleNotificationService-{key}.pem", frozenset({"GET"}), self._certificate),
-            Route("/sns", methods, self._call),
-            Route("/sns/", methods, self._call),
+            Route("/sns", methods, self.answer),
+            Route("/sns/", methods, self.answer),
         )
 
     async def _certificate(self, request: Request) -> Response:
@@ -79,7 +79,8 @@ class SNSDesk:
             return plain(404, "There is no such certificate.")
         return Response(200, pem.encode(), "application/x-pem-file", _FOR_A_DAY)
 
-    async def _call(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
+        """A call without a signature."""
         fields = {**request.query_fields(), **(request.form_fields() if request.method == "POST" else {})}
         action = fields.get("Action", "")
         call = _CALLS.get(action)

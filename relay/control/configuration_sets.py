@@ -13,7 +13,8 @@ from relay.outcome.events import TYPES
 from relay.store import configuration_sets, topics
 from relay.store import tags as stored_tags
 from relay.store.changes import ControlWrite
-from relay.store.configuration_sets import ConfigurationSetRow, DestinationRow
+from relay.store.configuration_sets import ConfigurationSetRow
+from relay.store.configuration_sets import DestinationRow as DestinationRow  # the API shows it
 from relay.store.suppression import write_reasons
 
 # SES API v2, ConfigurationSetName.

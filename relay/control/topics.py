@@ -35,6 +35,8 @@ from relay.store.topics import (
 from relay.store.topics import Subscribed as Subscribed  # pages and commands know control only
 from relay.store.topics import SubscriptionRow as SubscriptionRow
 
+# The type of what is no event, and no handshake either.
+_PUBLISHED = "Publish"
 # 160 bits: nobody guesses one.
 _TOKEN_LETTERS = 32
 _SECRET_BYTES = 32
@@ -154,6 +156,25 @@ def disallow(ground: Ground, arn: str, account_id: str) -> None:
         row = _present(topics.find_topic(write.connection, arn), arn)
         if not topics.disallow(write, row, account_id):
             raise ControlError("not_found", f"{arn} is not open to account {account_id}")
+
+
+def publish(ground: Ground, arn: str, message: str) -> str:
+    """Tell every confirmed subscription of the topic a message of one's own; gives an id for it."""
+    if message.startswith("{"):
+        try:
+            orjson.loads(message)
+        except orjson.JSONDecodeError:
+            raise ControlError("invalid_value", "a message that begins with { is JSON") from None
+    with ground.write() as write:
+        row = _present(topics.find_topic(write.connection, arn), arn)
+        told = [one for one in topics.subscriptions(write.connection, row) if one.state == CONFIRMED]
+        new = [
+            NewNotification(new_id(), one.account_id, one.id, NO_EVENT, _PUBLISHED, message, now())
+            for one in told
+        ]
+        insert_notifications(write.connection, new)
+        write.note(arn, "Publish", subscriptions=len(told))
+    return str(uuid.uuid4())
 
 
 # ---------------------------------------------------------------- subscriptions

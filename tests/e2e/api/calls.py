@@ -181,7 +181,10 @@ RAW = b"From: a@owner.example\r\nTo: user@customer.example\r\nSubject: $\r\n\r\n
 SIMPLE = {"Subject": {"Data": "Hello"}, "Body": {"Text": {"Data": "Hello."}}}
 SOURCE = "a@owner.example"
 STOPPED = [
-    ("sesv2.CreateConfigurationSet", {"ConfigurationSetName": "$", "SendingOptions": {"SendingEnabled": False}})
+    (
+        "sesv2.CreateConfigurationSet",
+        {"ConfigurationSetName": "$", "SendingOptions": {"SendingEnabled": False}},
+    )
 ]
 
 
@@ -240,7 +243,11 @@ SENDING = [
         case("sesv2.SendEmail", v2(**more), error=error, before=before, as_=as_)
         for error, (more, before, as_) in V2_REFUSED.items()
     ),
-    case("ses.SendRawEmail", {"RawMessage": {"Data": b"To: u@customer.example\n\nx"}}, error="InvalidParameterValue"),
+    case(
+        "ses.SendRawEmail",
+        {"RawMessage": {"Data": b"To: u@customer.example\n\nx"}},
+        error="InvalidParameterValue",
+    ),
     case("sesv2.GetMessageInsights", {"MessageId": "0100-none"}, error="NotFoundException"),
 ]
 
@@ -255,7 +262,9 @@ OF_SET = {"ConfigurationSetName": "$"}
 SETS = [
     case(*SET1),
     case(*SET1, error="ConfigurationSetAlreadyExists", before=[SET1]),
-    case("ses.CreateConfigurationSet", {"ConfigurationSet": {"Name": "a b"}}, error="InvalidConfigurationSet"),
+    case(
+        "ses.CreateConfigurationSet", {"ConfigurationSet": {"Name": "a b"}}, error="InvalidConfigurationSet"
+    ),
     case(
         "ses.DescribeConfigurationSet",
         {**OF_SET, "ConfigurationSetAttributeNames": ["deliveryOptions", "reputationOptions"]},
@@ -330,7 +339,9 @@ SUPPRESSION = [
     case("sesv2.ListSuppressedDestinations", {"Reasons": ["MOOD"]}, error="BadRequestException"),
     case("sesv2.ListSuppressedDestinations", {"NextToken": BAD_TOKEN}, error="InvalidNextTokenException"),
     case("sesv2.PutAccountSuppressionAttributes", {"SuppressedReasons": ["BOUNCE", "COMPLAINT"]}),
-    case("sesv2.PutAccountSuppressionAttributes", {"SuppressedReasons": ["MOOD"]}, error="BadRequestException"),
+    case(
+        "sesv2.PutAccountSuppressionAttributes", {"SuppressedReasons": ["MOOD"]}, error="BadRequestException"
+    ),
 ]
 
 NO_RESOURCE = {"ResourceArn": f"arn:aws:ses:{REGION}:{OWNER}:configuration-set/missing"}
@@ -378,7 +389,11 @@ INLINE = {"Template": {"TemplateContent": {"Subject": "{{name}}", "Text": "{{nam
 TEMPLATES = [
     case(*T1),
     case(*T1, error="AlreadyExists", before=[T1]),
-    case("ses.CreateTemplate", {"Template": {"TemplateName": "$", "TextPart": "{{#if"}}, error="InvalidTemplate"),
+    case(
+        "ses.CreateTemplate",
+        {"Template": {"TemplateName": "$", "TextPart": "{{#if"}},
+        error="InvalidTemplate",
+    ),
     case("ses.GetTemplate", OF_TEMPLATE, before=[T1]),
     case("ses.GetTemplate", NO_TEMPLATE, error="TemplateDoesNotExist"),
     case("ses.ListTemplates", {"MaxItems": 1}, before=[T1]),
@@ -486,6 +501,209 @@ TEMPLATES = [
     ),
 ]
 
+# ---------------------------------------------------------------- who is told
+
+TOPIC: Call = ("sns.CreateTopic", {"Name": "$"})
+TOPIC_ARN = f"arn:aws:sns:{REGION}:{OWNER}:$"
+NO_TOPIC = f"arn:aws:sns:{REGION}:{OWNER}:missing"
+NOT_MINE = f"arn:aws:sns:{REGION}:{STRANGER}:theirs"
+EMAIL = {"TopicArn": TOPIC_ARN, "Protocol": "email", "Endpoint": "$@ops.example"}
+
+TOPICS = [
+    case(*TOPIC, expect={"TopicArn": TOPIC_ARN}),
+    case(*TOPIC, before=[TOPIC]),
+    case("sns.CreateTopic", {"Name": "no name"}, error="InvalidParameter"),
+    case("sns.DeleteTopic", {"TopicArn": TOPIC_ARN}, before=[TOPIC]),
+    case("sns.DeleteTopic", {"TopicArn": NO_TOPIC}),
+    case("sns.DeleteTopic", {"TopicArn": "arn:aws:s3:::bucket"}, error="InvalidParameter"),
+    case("sns.ListTopics", before=[TOPIC]),
+    case("sns.GetTopicAttributes", {"TopicArn": TOPIC_ARN}, before=[TOPIC]),
+    case(
+        "sns.SetTopicAttributes",
+        {"TopicArn": TOPIC_ARN, "AttributeName": "SignatureVersion", "AttributeValue": "1"},
+        before=[TOPIC],
+    ),
+    case(
+        "sns.SetTopicAttributes",
+        {"TopicArn": NO_TOPIC, "AttributeName": "SignatureVersion", "AttributeValue": "1"},
+        error="NotFound",
+    ),
+    case("sns.Subscribe", EMAIL, before=[TOPIC], expect={"SubscriptionArn": "pending confirmation"}),
+    case("sns.Subscribe", {**EMAIL, "TopicArn": NO_TOPIC}, error="NotFound"),
+    case(
+        "sns.Subscribe",
+        {**EMAIL, "Protocol": "file", "Endpoint": "x"},
+        error="InvalidParameter",
+        before=[TOPIC],
+    ),
+    case("sns.Unsubscribe", {"SubscriptionArn": f"{NO_TOPIC}:none"}, error="NotFound"),
+    case("sns.ConfirmSubscription", {"TopicArn": TOPIC_ARN, "Token": "none"}, error="InvalidParameter"),
+    case("sns.ListSubscriptions"),
+    case("sns.ListSubscriptionsByTopic", {"TopicArn": TOPIC_ARN}, before=[TOPIC]),
+    case("sns.Publish", {"TopicArn": TOPIC_ARN, "Message": "hello"}, before=[TOPIC]),
+    *(
+        case(f"sns.{name}", {**more, "TopicArn": arn_}, error=error)
+        for name, more in (
+            ("GetTopicAttributes", {}),
+            ("ListSubscriptionsByTopic", {}),
+            ("Publish", {"Message": "hello"}),
+        )
+        for arn_, error in ((NO_TOPIC, "NotFound"), (NOT_MINE, "AuthorizationError"))
+    ),
+]
+
+OF_NEW2 = {"EmailIdentity": "$.example"}
+OF_NEW1 = {"Identity": "$.example", "NotificationType": "Bounce"}
+TOLD: Call = ("ses.SetIdentityNotificationTopic", {**OF_NEW1, "SnsTopic": TOPIC_ARN})
+MISSING1 = {"Identity": "missing.example"}
+
+FEEDBACK = [
+    case(*TOLD, before=[NEW1, TOPIC]),
+    case(
+        "ses.SetIdentityNotificationTopic",
+        {**OF_NEW1, "SnsTopic": NO_TOPIC},
+        error="InvalidParameterValue",
+        before=[NEW1],
+    ),
+    case(
+        "ses.SetIdentityNotificationTopic", {**OF_NEW1, "NotificationType": "Mood"}, error="ValidationError"
+    ),
+    case(
+        "ses.SetIdentityHeadersInNotificationsEnabled",
+        {**OF_NEW1, "Enabled": True},
+        before=[NEW1, TOPIC, TOLD],
+    ),
+    case(
+        "ses.SetIdentityHeadersInNotificationsEnabled",
+        {**OF_NEW1, "Enabled": True},
+        error="InvalidParameterValue",
+        before=[NEW1],
+    ),
+    case(
+        "ses.SetIdentityFeedbackForwardingEnabled",
+        {"Identity": "$.example", "ForwardingEnabled": True},
+        before=[NEW1],
+    ),
+    case(
+        "ses.SetIdentityFeedbackForwardingEnabled",
+        {"Identity": "$.example", "ForwardingEnabled": False},
+        error="InvalidParameterValue",
+        before=[NEW1],
+    ),
+    case("ses.GetIdentityNotificationAttributes", {"Identities": [DOMAIN, "missing.example"]}),
+    case(
+        "sesv2.PutEmailIdentityFeedbackAttributes",
+        {**OF_NEW2, "EmailForwardingEnabled": False},
+        before=[NEW2],
+    ),
+    case(
+        "sesv2.PutEmailIdentityConfigurationSetAttributes",
+        {**OF_NEW2, "ConfigurationSetName": "$"},
+        before=[NEW2, SET2],
+    ),
+    case("sesv2.CreateEmailIdentity", {**OF_NEW2, "ConfigurationSetName": "$"}, before=[SET2]),
+    case(
+        "sesv2.DeleteConfigurationSet",
+        OF_SET,
+        error="ConflictException",
+        before=[SET2, ("sesv2.CreateEmailIdentity", {**OF_NEW2, "ConfigurationSetName": "$"})],
+    ),
+    *(
+        case(f"sesv2.{name}", args, error=error)
+        for name in ("PutEmailIdentityFeedbackAttributes", "PutEmailIdentityConfigurationSetAttributes")
+        for args, error in ((MISSING2, "NotFoundException"), (BAD2, "BadRequestException"))
+    ),
+]
+
+EVENTS1 = {"Name": "d", "MatchingEventTypes": ["bounce"], "SNSDestination": {"TopicARN": TOPIC_ARN}}
+DEST1: Call = ("ses.CreateConfigurationSetEventDestination", {**OF_SET, "EventDestination": EVENTS1})
+EVENTS2 = {
+    "MatchingEventTypes": ["BOUNCE", "SEND"],
+    "SnsDestination": {"TopicArn": TOPIC_ARN},
+    "Enabled": True,
+}
+OF_DEST = {**OF_SET, "EventDestinationName": "d"}
+DEST2: Call = (
+    "sesv2.CreateConfigurationSetEventDestination",
+    {**OF_DEST, "EventDestination": EVENTS2},
+)
+FIREHOSE = {"IAMRoleARN": "r", "DeliveryStreamARN": "s"}
+CLOUDWATCH = {"DimensionConfigurations": []}
+MANY_DESTINATIONS = [(DEST2[0], {**DEST2[1], "EventDestinationName": f"d{number}"}) for number in range(10)]
+
+DESTINATIONS = [
+    case(*DEST1, before=[SET1, TOPIC]),
+    case(*DEST1, error="EventDestinationAlreadyExists", before=[SET1, TOPIC, DEST1]),
+    case(*DEST1, error="ConfigurationSetDoesNotExist"),
+    case(*DEST1, error="InvalidSNSDestination", before=[SET1]),
+    case(*DEST1, error="LimitExceeded", before=[SET2, TOPIC, *MANY_DESTINATIONS]),
+    case("ses.UpdateConfigurationSetEventDestination", DEST1[1], before=[SET1, TOPIC, DEST1]),
+    case("ses.UpdateConfigurationSetEventDestination", DEST1[1], error="ConfigurationSetDoesNotExist"),
+    case(
+        "ses.UpdateConfigurationSetEventDestination",
+        DEST1[1],
+        error="EventDestinationDoesNotExist",
+        before=[SET1],
+    ),
+    case(
+        "ses.UpdateConfigurationSetEventDestination",
+        {**OF_SET, "EventDestination": {**EVENTS1, "SNSDestination": {"TopicARN": NO_TOPIC}}},
+        error="InvalidSNSDestination",
+        before=[SET1, TOPIC, DEST1],
+    ),
+    *(
+        case(
+            f"ses.{verb}ConfigurationSetEventDestination",
+            {**OF_SET, "EventDestination": {"Name": "d", "MatchingEventTypes": ["bounce"], **other}},
+            error=error,
+            before=[SET1, *before],
+        )
+        for verb, before in (("Create", ()), ("Update", (TOPIC, DEST1)))
+        for other, error in (
+            ({"KinesisFirehoseDestination": FIREHOSE}, "InvalidFirehoseDestination"),
+            ({"CloudWatchDestination": CLOUDWATCH}, "InvalidCloudWatchDestination"),
+        )
+    ),
+    case("ses.DeleteConfigurationSetEventDestination", OF_DEST, before=[SET1, TOPIC, DEST1]),
+    case("ses.DeleteConfigurationSetEventDestination", OF_DEST, error="ConfigurationSetDoesNotExist"),
+    case(
+        "ses.DeleteConfigurationSetEventDestination",
+        OF_DEST,
+        error="EventDestinationDoesNotExist",
+        before=[SET1],
+    ),
+    case(
+        "ses.DescribeConfigurationSet",
+        {**OF_SET, "ConfigurationSetAttributeNames": ["eventDestinations"]},
+        before=[SET1, TOPIC, DEST1],
+        expect={"EventDestinations": [{**EVENTS1, "Enabled": False}]},
+    ),
+    case(*DEST2, before=[SET2, TOPIC]),
+    case(*DEST2, error="AlreadyExistsException", before=[SET2, TOPIC, DEST2]),
+    case(*DEST2, error="NotFoundException"),
+    case(*DEST2, error="LimitExceededException", before=[SET2, TOPIC, *MANY_DESTINATIONS]),
+    case(
+        "sesv2.CreateConfigurationSetEventDestination",
+        {**OF_DEST, "EventDestination": {**EVENTS2, "MatchingEventTypes": ["MOOD"]}},
+        error="BadRequestException",
+        before=[SET2],
+    ),
+    case("sesv2.GetConfigurationSetEventDestinations", OF_SET, before=[SET2, TOPIC, DEST2]),
+    case("sesv2.GetConfigurationSetEventDestinations", NO_SET, error="NotFoundException"),
+    case("sesv2.GetConfigurationSetEventDestinations", BAD_SET, error="BadRequestException"),
+    case("sesv2.UpdateConfigurationSetEventDestination", DEST2[1], before=[SET2, TOPIC, DEST2]),
+    case("sesv2.UpdateConfigurationSetEventDestination", DEST2[1], error="NotFoundException", before=[SET2]),
+    case(
+        "sesv2.UpdateConfigurationSetEventDestination",
+        {**OF_DEST, "EventDestination": {"MatchingEventTypes": ["CLICK"]}},
+        error="BadRequestException",
+        before=[SET2, TOPIC, DEST2],
+    ),
+    case("sesv2.DeleteConfigurationSetEventDestination", OF_DEST, before=[SET2, TOPIC, DEST2]),
+    case("sesv2.DeleteConfigurationSetEventDestination", OF_DEST, error="NotFoundException", before=[SET2]),
+    case("sesv2.DeleteConfigurationSetEventDestination", {**OF_DEST, **BAD_SET}, error="BadRequestException"),
+]
+
 CASES: list[Case] = [
     *IDENTITIES_V2,
     *IDENTITIES_V1,
@@ -495,14 +713,29 @@ CASES: list[Case] = [
     *SUPPRESSION,
     *TAGGING,
     *TEMPLATES,
+    *TOPICS,
+    *FEEDBACK,
+    *DESTINATIONS,
 ]
 
 # ---------------------------------------------------------------- documented and not met here
 
 NEVER: dict[str, str] = {
     "ConcurrentModificationException": "writes of the control plane wait for each other",
+    "InternalError": "of ours",
+    "InvalidSecurity": "topics are not encrypted here",
+    "AuthorizationError": "one decision for all calls: see test_access.py",
     "AccountSuspendedException": "an account that may not send is paused, whoever paused it",
 }
+SNS_LIMITS = (
+    "SubscriptionLimitExceeded",
+    "FilterPolicyLimitExceeded",
+    "ReplayLimitExceeded",
+    "TopicLimitExceeded",
+)
+SNS_OTHERS = ("TagLimitExceeded", "StaleTag", "TagPolicy", "ConcurrentAccess", "EndpointDisabled")
+SNS_OTHERS += ("PlatformApplicationDisabled", "ValidationException")
+NEVER |= dict.fromkeys((*SNS_LIMITS, *SNS_OTHERS), "what it is about is not offered")
 NEVER_OF: dict[tuple[str, str], str] = {
     ("sesv2.GetAccount", "BadRequestException"): "it has no input",
     ("sesv2.PutAccountSendingAttributes", "BadRequestException"): "a boolean is true or false",
@@ -518,7 +751,10 @@ NEVER_OF: dict[tuple[str, str], str] = {
     ("ses.SendBulkTemplatedEmail", "ConfigurationSetDoesNotExist"): "a result, not an error",
     ("ses.SendBulkTemplatedEmail", "ConfigurationSetSendingPausedException"): "a result, not an error",
     ("ses.SendBulkTemplatedEmail", "AccountSendingPausedException"): "a result, not an error",
-    ("ses.PutConfigurationSetDeliveryOptions", "InvalidDeliveryOptions"): "what is neither is ValidationError",
+    (
+        "ses.PutConfigurationSetDeliveryOptions",
+        "InvalidDeliveryOptions",
+    ): "what is neither is ValidationError",
     ("sesv2.PutSuppressedDestination", "NotFoundException"): "of tenants",
     ("sesv2.ListSuppressedDestinations", "NotFoundException"): "of tenants",
     ("sesv2.CreateConfigurationSet", "NotFoundException"): "of pools of addresses",
