@@ -507,6 +507,8 @@ TOPIC: Call = ("sns.CreateTopic", {"Name": "$"})
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{OWNER}:$"
 NO_TOPIC = f"arn:aws:sns:{REGION}:{OWNER}:missing"
 NOT_MINE = f"arn:aws:sns:{REGION}:{STRANGER}:theirs"
+BAD_TOPIC = {"TopicArn": "arn:aws:s3:::bucket"}
+OF_NEW1 = {"Identity": "$.example", "NotificationType": "Bounce"}
 EMAIL = {"TopicArn": TOPIC_ARN, "Protocol": "email", "Endpoint": "$@ops.example"}
 
 TOPICS = [
@@ -516,7 +518,25 @@ TOPICS = [
     case("sns.DeleteTopic", {"TopicArn": TOPIC_ARN}, before=[TOPIC]),
     case("sns.DeleteTopic", {"TopicArn": NO_TOPIC}),
     case("sns.DeleteTopic", {"TopicArn": "arn:aws:s3:::bucket"}, error="InvalidParameter"),
+    case(
+        "sns.DeleteTopic",
+        {"TopicArn": TOPIC_ARN},
+        error="InvalidState",
+        before=[TOPIC, NEW1, ("ses.SetIdentityNotificationTopic", {**OF_NEW1, "SnsTopic": TOPIC_ARN})],
+    ),
     case("sns.ListTopics", before=[TOPIC]),
+    *(
+        case(f"sns.{name}", args, error="InvalidParameter")
+        for name, args in (
+            ("ListTopics", {"NextToken": BAD_TOKEN}),
+            ("ListSubscriptions", {"NextToken": BAD_TOKEN}),
+            ("GetTopicAttributes", BAD_TOPIC),
+            ("SetTopicAttributes", {**BAD_TOPIC, "AttributeName": "SignatureVersion", "AttributeValue": "1"}),
+            ("ListSubscriptionsByTopic", BAD_TOPIC),
+            ("Publish", {**BAD_TOPIC, "Message": "hello"}),
+            ("Unsubscribe", {"SubscriptionArn": "none"}),
+        )
+    ),
     case("sns.GetTopicAttributes", {"TopicArn": TOPIC_ARN}, before=[TOPIC]),
     case(
         "sns.SetTopicAttributes",
@@ -553,7 +573,6 @@ TOPICS = [
 ]
 
 OF_NEW2 = {"EmailIdentity": "$.example"}
-OF_NEW1 = {"Identity": "$.example", "NotificationType": "Bounce"}
 TOLD: Call = ("ses.SetIdentityNotificationTopic", {**OF_NEW1, "SnsTopic": TOPIC_ARN})
 MISSING1 = {"Identity": "missing.example"}
 
@@ -735,6 +754,8 @@ SNS_LIMITS = (
 )
 SNS_OTHERS = ("TagLimitExceeded", "StaleTag", "TagPolicy", "ConcurrentAccess", "EndpointDisabled")
 SNS_OTHERS += ("PlatformApplicationDisabled", "ValidationException")
+SNS_OTHERS += ("ParameterValueInvalid", "KMSDisabled", "KMSInvalidState", "KMSNotFound", "KMSOptInRequired")
+SNS_OTHERS += ("KMSThrottling", "KMSAccessDenied")
 NEVER |= dict.fromkeys((*SNS_LIMITS, *SNS_OTHERS), "what it is about is not offered")
 NEVER_OF: dict[tuple[str, str], str] = {
     ("sesv2.GetAccount", "BadRequestException"): "it has no input",
@@ -744,6 +765,11 @@ NEVER_OF: dict[tuple[str, str], str] = {
     ("ses.CreateTemplate", "LimitExceeded"): "10,000 of them are a test of their own",
     ("sesv2.CreateEmailIdentityPolicy", "LimitExceededException"): "see test_a_21st_policy_is_too_many",
     ("sesv2.SendEmail", "LimitExceededException"): "a quota that is used up is TooManyRequestsException",
+    ("sns.ConfirmSubscription", "NotFound"): "a token that is none is InvalidParameter",
+    ("sns.DeleteTopic", "NotFound"): "no error, as in SNS",
+    ("sesv2.SendBulkEmail", "TooManyRequestsException"): "a result, not an error",
+    ("sesv2.SendBulkEmail", "MailFromDomainNotVerifiedException"): "a result, not an error",
+    ("ses.SendBulkTemplatedEmail", "MailFromDomainNotVerifiedException"): "a result, not an error",
     ("sesv2.SendBulkEmail", "LimitExceededException"): "a result, not an error",
     ("sesv2.SendBulkEmail", "SendingPausedException"): "a result, not an error",
     ("sesv2.SendBulkEmail", "MessageRejected"): "a result, not an error",
