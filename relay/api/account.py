@@ -12,15 +12,15 @@ from relay.api import models
 from relay.api.targets import nothing
 from relay.api.values import Caller, Operations, in_thread
 from relay.control import accounts, usage
+from relay.control.accounts import Standing
 from relay.outcome.reputation import Counts
 
 # The reason of a pause that the account itself asked for; an operator's may say more.
 _BY_ITSELF = "paused by the account"
 
 
-def _quota(caller: Caller) -> dict[str, float]:
+def _quota(standing: Standing) -> dict[str, float]:
     """SES's words; -1 is no limit there too."""
-    standing = accounts.standing(caller.ground, caller.account_id)
     return {
         "Max24HourSend": float(standing.quota.max_24h_send),
         "MaxSendRate": float(standing.quota.max_send_rate),
@@ -29,7 +29,7 @@ def _quota(caller: Caller) -> dict[str, float]:
 
 
 def get_send_quota(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    return _quota(caller)
+    return _quota(accounts.standing(caller.ground, caller.account_id))
 
 
 def get_send_statistics(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,9 +72,10 @@ def _set_enabled(caller: Caller, is_enabled: bool) -> None:
 
 
 def get_account(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    row = accounts.get(caller.ground, caller.account_id)
+    standing = accounts.standing(caller.ground, caller.account_id)
+    row = standing.row
     return {
-        "SendQuota": _quota(caller),
+        "SendQuota": _quota(standing),
         "SendingEnabled": not row.paused,
         "ProductionAccessEnabled": row.production,
         "EnforcementStatus": "SHUTDOWN" if row.paused and row.pause_reason != _BY_ITSELF else "HEALTHY",

@@ -120,18 +120,18 @@ def put_identity_policy(caller: Caller, given: Mapping[str, Any]) -> dict[str, A
 
 
 def get_identity_policies(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    documents = policies.every(caller.ground, _must_find(caller, given["Identity"]).arn)
+    documents = policies.documents(caller.ground, _must_find(caller, given["Identity"]))
     return {"Policies": {name: documents[name] for name in given["PolicyNames"] if name in documents}}
 
 
 def list_identity_policies(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {"PolicyNames": list(policies.every(caller.ground, _must_find(caller, given["Identity"]).arn))}
+    return {"PolicyNames": list(policies.documents(caller.ground, _must_find(caller, given["Identity"])))}
 
 
 def delete_identity_policy(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     """No error if there is none, as in SES."""
     view = _must_find(caller, given["Identity"])
-    if given["PolicyName"] in policies.every(caller.ground, view.arn):
+    if given["PolicyName"] in policies.documents(caller.ground, view):
         policies.delete(caller.ground, view.arn, given["PolicyName"])
     return {}
 

@@ -70,7 +70,7 @@ def get_email_identity(caller: Caller, given: Mapping[str, Any]) -> dict[str, An
         "VerificationStatus": row.verification_status,
         "DkimAttributes": _dkim(view),
         "MailFromAttributes": _mail_from(view),
-        "Policies": policies.every(caller.ground, view.arn),
+        "Policies": policies.documents(caller.ground, view),
         "Tags": tags_of(caller, view.arn),
         "ConfigurationSetName": row.configuration_set,
     }
@@ -149,12 +149,12 @@ def put_dkim_signing(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def get_policies(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {"Policies": policies.every(caller.ground, _must_find(caller, given["EmailIdentity"]).arn)}
+    return {"Policies": policies.documents(caller.ground, _must_find(caller, given["EmailIdentity"]))}
 
 
 def create_policy(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     view, name = _must_find(caller, given["EmailIdentity"]), given["PolicyName"]
-    if name in policies.every(caller.ground, view.arn):
+    if name in policies.documents(caller.ground, view):
         raise APIError("AlreadyExistsException", f"Policy <{name}> already exists.")
     policies.put(caller.ground, view.arn, name, given["Policy"])
     return {}
@@ -170,7 +170,7 @@ def update_policy(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
 def delete_policy(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     """No error if there is none, as in SES."""
     view = _must_find(caller, given["EmailIdentity"])
-    if given["PolicyName"] in policies.every(caller.ground, view.arn):
+    if given["PolicyName"] in policies.documents(caller.ground, view):
         policies.delete(caller.ground, view.arn, given["PolicyName"])
     return {}
 

@@ -17,7 +17,11 @@ def labels(given: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def tags_of(caller: Caller, arn: str) -> list[dict[str, str]]:
-    found = tags.every(caller.ground, caller.account_id, arn)
+    """The tags of what the caller was found to have."""
+    return _listed(tags.known(caller.ground, arn))
+
+
+def _listed(found: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in found.items()]
 
 
@@ -32,7 +36,7 @@ def untag_resource(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def list_tags_for_resource(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {"Tags": tags_of(caller, given["ResourceArn"])}
+    return {"Tags": _listed(tags.every(caller.ground, caller.account_id, given["ResourceArn"]))}
 
 
 OPERATIONS: Operations = {

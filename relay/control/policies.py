@@ -71,7 +71,11 @@ def _check_default_set(write: ControlWrite, view: IdentityView, document: str) -
 
 def every(ground: Ground, arn: str) -> dict[str, str]:
     """The documents attached to the identity, by name."""
-    view = by_arn(ground, arn)
+    return documents(ground, by_arn(ground, arn))
+
+
+def documents(ground: Ground, view: IdentityView) -> dict[str, str]:
+    """The same of an identity that was looked up."""
     with ground.store.read() as connection:
         return identities.policies(connection, view.row.id)
 

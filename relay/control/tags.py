@@ -32,6 +32,12 @@ def every(ground: Ground, account_id: str, arn: str) -> dict[str, str]:
         return tags.of(connection, arn)
 
 
+def known(ground: Ground, arn: str) -> dict[str, str]:
+    """The same of a thing that was looked up."""
+    with ground.store.read() as connection:
+        return tags.of(connection, arn)
+
+
 def put(ground: Ground, account_id: str, arn: str, added: Mapping[str, str]) -> None:
     """Write tags on a thing of the account, each over one of the same name."""
     with ground.write() as write:
