@@ -262,6 +262,7 @@ class BounceSection(_Section):
             raise ValueError("listen: name where reports to [bounce] domain are heard, such as 0.0.0.0:25")
         return self
 
+
 class ApiSection(_Section):
     calls_per_second: int = Field(
         20,

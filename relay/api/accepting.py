@@ -78,6 +78,7 @@ _V1 = {
     Reason.PAUSED: "AccountSendingPausedException",
     Reason.CONFIGURATION_SET: "ConfigurationSetDoesNotExistException",
     Reason.CONFIGURATION_SET_PAUSED: "ConfigurationSetSendingPausedException",
+    Reason.MAIL_FROM_DOMAIN: "MailFromDomainNotVerifiedException",
     Reason.DAILY_QUOTA: "Throttling",
     Reason.SENDING_RATE: "Throttling",
     Reason.CREDENTIAL: "InvalidClientTokenId",

@@ -10,8 +10,8 @@ from relay.api.identities import find, named_view
 from relay.api.pages import page
 from relay.api.targets import identity, nothing
 from relay.api.values import Caller, Operations, in_thread
-from relay.control import dkim, identities, policies, verification
-from relay.control.identities import IdentityView
+from relay.control import dkim, identities, mail_from, policies, verification
+from relay.control.identities import IdentityRow, IdentityView
 
 _STATUSES = {
     "PENDING": "Pending",
@@ -21,6 +21,7 @@ _STATUSES = {
     "NOT_STARTED": "NotStarted",
 }
 _TYPES = {"EmailAddress": "EMAIL_ADDRESS", "Domain": "DOMAIN"}
+_BEHAVIORS = {"UseDefaultValue": mail_from.USE_DEFAULT_VALUE, "RejectMessage": mail_from.REJECT_MESSAGE}
 _DEFAULT_PAGE = 100
 
 
@@ -110,6 +111,35 @@ def set_identity_dkim_enabled(caller: Caller, given: Mapping[str, Any]) -> dict[
     return {}
 
 
+def set_identity_mail_from_domain(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Without a domain none is used any more."""
+    row = _must_find(caller, given["Identity"]).row
+    if not given.get("MailFromDomain"):
+        mail_from.remove(caller.ground, row.name, caller.account_id)
+        return {}
+    behavior = _BEHAVIORS[given.get("BehaviorOnMXFailure", "UseDefaultValue")]
+    mail_from.put(caller.ground, row.name, caller.account_id, given["MailFromDomain"], behavior)
+    return {}
+
+
+def get_identity_mail_from_domain_attributes(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "MailFromDomainAttributes": {
+            name: _mail_from(view.row) for name, view in _views(caller, given["Identities"]).items()
+        }
+    }
+
+
+def _mail_from(row: IdentityRow) -> dict[str, Any]:
+    """One without a domain has the default, as in SES."""
+    words = {stored: word for word, stored in _BEHAVIORS.items()}
+    return {
+        "MailFromDomain": row.mail_from_domain or "",
+        "MailFromDomainStatus": _STATUSES[row.mail_from_status] if row.mail_from_status else "",
+        "BehaviorOnMXFailure": words[row.mail_from_on_failure or mail_from.USE_DEFAULT_VALUE],
+    }
+
+
 # ---------------------------------------------------------------- policies
 
 
@@ -161,6 +191,8 @@ OPERATIONS: Operations = {
         ("GetIdentityVerificationAttributes", get_identity_verification_attributes, nothing),
         ("GetIdentityDkimAttributes", get_identity_dkim_attributes, nothing),
         ("SetIdentityDkimEnabled", set_identity_dkim_enabled, identity("Identity")),
+        ("SetIdentityMailFromDomain", set_identity_mail_from_domain, identity("Identity")),
+        ("GetIdentityMailFromDomainAttributes", get_identity_mail_from_domain_attributes, nothing),
         ("PutIdentityPolicy", put_identity_policy, identity("Identity")),
         ("GetIdentityPolicies", get_identity_policies, identity("Identity")),
         ("ListIdentityPolicies", list_identity_policies, identity("Identity")),

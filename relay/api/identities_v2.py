@@ -13,7 +13,7 @@ from relay.api.pages import page
 from relay.api.tags import labels, tags_of
 from relay.api.targets import identity, nothing
 from relay.api.values import APIError, Caller, Operations, in_thread
-from relay.control import dkim, feedback, identities, policies
+from relay.control import dkim, feedback, identities, mail_from, policies
 from relay.control.feedback import Chosen
 from relay.control.identities import IdentityView
 
@@ -145,6 +145,17 @@ def put_dkim_signing(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]
     return {"DkimStatus": view.row.dkim_status, "DkimTokens": [key.selector for key in view.keys]}
 
 
+def put_mail_from(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Without a domain none is used any more."""
+    row = _must_find(caller, given["EmailIdentity"]).row
+    if not given.get("MailFromDomain"):
+        mail_from.remove(caller.ground, row.name, caller.account_id)
+        return {}
+    behavior = given.get("BehaviorOnMxFailure", mail_from.USE_DEFAULT_VALUE)
+    mail_from.put(caller.ground, row.name, caller.account_id, given["MailFromDomain"], behavior)
+    return {}
+
+
 # ---------------------------------------------------------------- policies
 
 
@@ -186,6 +197,7 @@ OPERATIONS: Operations = {
         ("DeleteEmailIdentity", delete_email_identity, _OF_IDENTITY),
         ("PutEmailIdentityDkimAttributes", put_dkim, _OF_IDENTITY),
         ("PutEmailIdentityDkimSigningAttributes", put_dkim_signing, _OF_IDENTITY),
+        ("PutEmailIdentityMailFromAttributes", put_mail_from, _OF_IDENTITY),
         ("GetEmailIdentityPolicies", get_policies, _OF_IDENTITY),
         ("CreateEmailIdentityPolicy", create_policy, _OF_IDENTITY),
         ("UpdateEmailIdentityPolicy", update_policy, _OF_IDENTITY),

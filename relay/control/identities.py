@@ -14,7 +14,8 @@ from relay.control.dkim import new_key, seal_key
 from relay.control.ground import ControlError, Ground, new_id, now
 from relay.store import identities, usage
 from relay.store import tags as stored_tags
-from relay.store.identities import IdentityRow, KeyRow
+from relay.store.identities import IdentityRow as IdentityRow  # the API shows it
+from relay.store.identities import KeyRow
 from relay.store.usage import Line
 from relay.submission.address import AddressError, parse_domain, parse_mailbox
 

@@ -21,7 +21,6 @@ class Reason(StrEnum):
     ACCESS_DENIED = "access_denied"  # policies, IAM, or an ARN that names nothing here
     NOT_VERIFIED = "not_verified"
     PAUSED = "paused"
-    CONFIGURATION_SET = "configuration_set"
     MAIL_FROM_DOMAIN = "mail_from_domain"  # not verified, and its owner wants no fallback
     CONFIGURATION_SET = "configuration_set"  # there is none of that name
     CONFIGURATION_SET_PAUSED = "configuration_set_paused"

@@ -164,6 +164,37 @@ IDENTITIES_V1 = [
     case("ses.DeleteVerifiedEmailAddress", {"EmailAddress": "missing@new.example"}),
 ]
 
+PENDING = {
+    "MailFromDomain": "mail.owner.example",
+    "MailFromDomainStatus": "Pending",
+    "BehaviorOnMXFailure": "UseDefaultValue",
+}
+PATH1 = {"Identity": DOMAIN, "MailFromDomain": "mail.owner.example"}
+PATH2 = {"EmailIdentity": DOMAIN, "MailFromDomain": "mail.owner.example"}
+MAIL_FROM = [
+    case("ses.SetIdentityMailFromDomain", PATH1),
+    case("ses.SetIdentityMailFromDomain", {"Identity": DOMAIN}),
+    case(
+        "ses.SetIdentityMailFromDomain",
+        {**PATH1, "MailFromDomain": "else.example"},
+        error="InvalidParameterValue",
+    ),
+    case(
+        "ses.GetIdentityMailFromDomainAttributes",
+        {"Identities": [DOMAIN]},
+        before=[("ses.SetIdentityMailFromDomain", PATH1)],
+        expect={"MailFromDomainAttributes": {DOMAIN: PENDING}},
+    ),
+    case("sesv2.PutEmailIdentityMailFromAttributes", {**PATH2, "BehaviorOnMxFailure": "USE_DEFAULT_VALUE"}),
+    case("sesv2.PutEmailIdentityMailFromAttributes", {"EmailIdentity": DOMAIN}),
+    case("sesv2.PutEmailIdentityMailFromAttributes", MISSING2, error="NotFoundException"),
+    case(
+        "sesv2.PutEmailIdentityMailFromAttributes",
+        {**PATH2, "MailFromDomain": "x y"},
+        error="BadRequestException",
+    ),
+]
+
 # ---------------------------------------------------------------- account, sending
 
 ACCOUNT = [
@@ -204,6 +235,7 @@ V1_REFUSED = {
     "AccountSendingPausedException": ({}, (), "paused"),
     "AccessDenied": ({"SourceArn": arn(DOMAIN)}, (), "nobody"),
     "Throttling": ({}, (), "throttled"),
+    "MailFromDomainNotVerifiedException": ({}, (), "rejecting"),
 }
 V2_REFUSED = {
     "MessageRejected": ({"FromEmailAddress": "a@stranger.example"}, (), "admin"),
@@ -211,6 +243,7 @@ V2_REFUSED = {
     "SendingPausedException": ({}, (), "paused"),
     "AccessDeniedException": ({"FromEmailAddressIdentityArn": arn(DOMAIN)}, (), "nobody"),
     "TooManyRequestsException": ({}, (), "throttled"),
+    "MailFromDomainNotVerifiedException": ({}, (), "rejecting"),
     "BadRequestException": ({"FromEmailAddress": "no address"}, (), "admin"),
 }
 
@@ -470,6 +503,7 @@ TEMPLATES = [
             "ConfigurationSetDoesNotExist": V1_REFUSED["ConfigurationSetDoesNotExist"],
             "ConfigurationSetSendingPaused": V1_REFUSED["ConfigurationSetSendingPausedException"],
             "AccountSendingPaused": V1_REFUSED["AccountSendingPausedException"],
+            "MailFromDomainNotVerified": V1_REFUSED["MailFromDomainNotVerifiedException"],
             "AccountThrottled": V1_REFUSED["Throttling"],
         }.items()
     ),
@@ -496,6 +530,7 @@ TEMPLATES = [
             "CONFIGURATION_SET_NOT_FOUND": V2_REFUSED["NotFoundException"],
             "CONFIGURATION_SET_SENDING_PAUSED": ({"ConfigurationSetName": "$"}, STOPPED, "admin"),
             "ACCOUNT_SENDING_PAUSED": V2_REFUSED["SendingPausedException"],
+            "MAIL_FROM_DOMAIN_NOT_VERIFIED": V2_REFUSED["MailFromDomainNotVerifiedException"],
             "ACCOUNT_THROTTLED": V2_REFUSED["TooManyRequestsException"],
         }.items()
     ),
@@ -726,6 +761,7 @@ DESTINATIONS = [
 CASES: list[Case] = [
     *IDENTITIES_V2,
     *IDENTITIES_V1,
+    *MAIL_FROM,
     *ACCOUNT,
     *SENDING,
     *SETS,

@@ -9,14 +9,17 @@ import pytest
 from relay.app.recorder import Recorder
 from tests.e2e.conftest import app, domain, recorder, running
 from tests.support.aws import EVERYTHING, Key, key_of
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, free_ports
 
 __all__ = ["app", "domain", "recorder"]
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) -> Iterator[Gateway]:
-    yield from running(tmp_path_factory.mktemp("relay"), recorder, RELAY_API__CALLS_PER_SECOND="0")
+    """Something hears reports, so that custom MAIL FROM domains are taken."""
+    (port,) = free_ports(1)
+    settings = {"RELAY_API__CALLS_PER_SECOND": "0", "RELAY_BOUNCE__LISTEN": f"127.0.0.1:{port}"}
+    yield from running(tmp_path_factory.mktemp("relay"), recorder, **settings)
 
 
 @pytest.fixture(scope="module")

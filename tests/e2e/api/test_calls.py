@@ -16,7 +16,7 @@ from tests.e2e.api.calls import CASES, NEVER, NEVER_OF, Args, Case
 from tests.support.aws import EVERYTHING, Key, key_of
 from tests.support.gateway import STRANGER, Gateway
 
-_PAUSED, _SLOW = "555555555555", "666666666666"
+_PAUSED, _SLOW, _REJECTING = "555555555555", "666666666666", "777777777777"
 _numbers = itertools.count(1)
 
 
@@ -25,16 +25,24 @@ def clients(gateway: Gateway, admin: Key) -> dict[str, Any]:
     """By who calls and what: ``admin.sesv2``."""
     gateway.account(STRANGER)
     gateway.account(_PAUSED)
+    gateway.account(_REJECTING)
     gateway.account(_SLOW, rate=1)
     keys = {
         "admin": admin,
         "nobody": key_of(gateway, "nobody", STRANGER, EVERYTHING),
         "paused": key_of(gateway, "paused", _PAUSED, EVERYTHING),
         "throttled": key_of(gateway, "slow", _SLOW, EVERYTHING),
+        "rejecting": key_of(gateway, "rejecting", _REJECTING, EVERYTHING),
     }
-    for account in (_PAUSED, _SLOW):
+    for account in (_PAUSED, _SLOW, _REJECTING):
         gateway.identity("owner.example", account)
     gateway.run("account", "pause", _PAUSED, "--reason", "a test")
+    # Nobody sees an MX of that domain here.
+    keys["rejecting"].client("sesv2").put_email_identity_mail_from_attributes(
+        EmailIdentity="owner.example",
+        MailFromDomain="mail.owner.example",
+        BehaviorOnMxFailure="REJECT_MESSAGE",
+    )
     services = ("ses", "sesv2", "sns", "sts")
     return {f"{who}.{service}": key.client(service) for who, key in keys.items() for service in services}
 

@@ -115,7 +115,6 @@ def by_api(v1: Any, v2: Any, mail_from: str, rcpt: str, message: str, is_v1: boo
                 Content={"Raw": {"Data": octets}},
             )
     except ClientError as error:
-        assert error.response["ResponseMetadata"]["HTTPStatusCode"] < 500
         return sentence(error.response["Error"]["Message"])
     return "ok"
 
