@@ -8,7 +8,7 @@ from typing import Any
 from relay.api import models
 from relay.api.configuration_sets import destination_v1, does_not_exist, find
 from relay.api.errors import named
-from relay.api.pages import page
+from relay.api.pages import page, page_size
 from relay.api.targets import configuration_set, nothing
 from relay.api.values import APIError, Caller, Operations, Target, in_thread
 from relay.control import configuration_sets
@@ -54,7 +54,7 @@ def describe(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def list_(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     names = [row.name for row in configuration_sets.every(caller.ground, caller.account_id)]
-    chosen, token = page(caller, names, given.get("NextToken"), given.get("MaxItems", _DEFAULT_PAGE))
+    chosen, token = page(caller, names, given.get("NextToken"), page_size(given, "MaxItems", _DEFAULT_PAGE))
     return {"ConfigurationSets": [{"Name": name} for name in chosen], "NextToken": token}
 
 

@@ -9,7 +9,7 @@ import orjson
 
 from relay.api import models
 from relay.api.configuration_sets import does_not_exist, find
-from relay.api.pages import page
+from relay.api.pages import page, page_size
 from relay.api.tags import labels, tags_of
 from relay.api.targets import configuration_set, nothing
 from relay.api.values import APIError, Caller, Operations, in_thread, refuse_members
@@ -79,7 +79,7 @@ def get(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
 def list_(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     refuse_members(given, ["Filter"])
     names = [row.name for row in configuration_sets.every(caller.ground, caller.account_id)]
-    chosen, token = page(caller, names, given.get("NextToken"), given.get("PageSize", _DEFAULT_PAGE))
+    chosen, token = page(caller, names, given.get("NextToken"), page_size(given, "PageSize", _DEFAULT_PAGE))
     return {"ConfigurationSets": chosen, "NextToken": token}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.api import models
-from relay.api.identities import find, named_view
+from relay.api.identities import named_view, views
 from relay.api.targets import identity, nothing
 from relay.api.values import APIError, Caller, Operations, in_thread
 from relay.control import feedback
@@ -51,13 +51,8 @@ def set_feedback_forwarding(caller: Caller, given: Mapping[str, Any]) -> dict[st
 
 
 def get_notification_attributes(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Unknown identities are left out, as in SES."""
-    found = {name: find(caller, name) for name in given["Identities"]}
-    return {
-        "NotificationAttributes": {
-            name: _attributes(view) for name, view in found.items() if view is not None
-        }
-    }
+    found = views(caller, given["Identities"])
+    return {"NotificationAttributes": {name: _attributes(view) for name, view in found.items()}}
 
 
 def _attributes(view: IdentityView) -> dict[str, Any]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from relay.api import models
 from relay.api.targets import identity_target
 from relay.api.values import APIError, Caller
 from relay.control import identities
 from relay.control.ground import ControlError
 from relay.control.identities import IdentityView
+
+# SES API reference, GetIdentityVerificationAttributes.
+_MOST = 100
 
 
 def find(caller: Caller, name: str) -> IdentityView | None:
@@ -18,6 +23,14 @@ def find(caller: Caller, name: str) -> IdentityView | None:
         return identities.show(caller.ground, target.identity, caller.account_id)
     except ControlError:
         return None
+
+
+def views(caller: Caller, names: Sequence[str]) -> dict[str, IdentityView]:
+    """Those that exist, by the names they were asked by; unknown ones are left out, as in SES."""
+    if len(names) > _MOST:
+        raise APIError("ValidationError", f"Identities: at most {_MOST} are asked for at once.")
+    found = {name: find(caller, name) for name in names}
+    return {name: view for name, view in found.items() if view is not None}
 
 
 def named_view(caller: Caller, name: str, service: str) -> IdentityView:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from relay.api import models
-from relay.api.identities import find, named_view
-from relay.api.pages import page
+from relay.api.identities import find, named_view, views
+from relay.api.pages import page, page_size
 from relay.api.targets import identity, nothing
 from relay.api.values import Caller, Operations, in_thread
 from relay.control import dkim, identities, mail_from, policies, verification
@@ -63,7 +63,7 @@ def list_identities(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
         for view in identities.every(caller.ground, caller.account_id)
         if wanted is None or view.row.type == wanted
     ]
-    chosen, token = page(caller, names, given.get("NextToken"), given.get("MaxItems", _DEFAULT_PAGE))
+    chosen, token = page(caller, names, given.get("NextToken"), page_size(given, "MaxItems", _DEFAULT_PAGE))
     return {"Identities": chosen, "NextToken": token}
 
 
@@ -75,12 +75,6 @@ def delete_identity(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _views(caller: Caller, names: Iterable[str]) -> dict[str, IdentityView]:
-    """The identities that exist, by the names they were asked by; unknown ones are left out, as in SES."""
-    found = {name: find(caller, name) for name in names}
-    return {name: view for name, view in found.items() if view is not None}
-
-
 def get_identity_verification_attributes(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "VerificationAttributes": {
@@ -88,7 +82,7 @@ def get_identity_verification_attributes(caller: Caller, given: Mapping[str, Any
                 "VerificationStatus": _STATUSES[view.row.verification_status],
                 "VerificationToken": view.row.verification_token if view.row.type == "DOMAIN" else None,
             }
-            for name, view in _views(caller, given["Identities"]).items()
+            for name, view in views(caller, given["Identities"]).items()
         }
     }
 
@@ -101,7 +95,7 @@ def get_identity_dkim_attributes(caller: Caller, given: Mapping[str, Any]) -> di
                 "DkimVerificationStatus": _STATUSES[view.row.dkim_status],
                 "DkimTokens": [key.selector for key in view.keys],
             }
-            for name, view in _views(caller, given["Identities"]).items()
+            for name, view in views(caller, given["Identities"]).items()
         }
     }
 
@@ -125,7 +119,7 @@ def set_identity_mail_from_domain(caller: Caller, given: Mapping[str, Any]) -> d
 def get_identity_mail_from_domain_attributes(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "MailFromDomainAttributes": {
-            name: _mail_from(view.row) for name, view in _views(caller, given["Identities"]).items()
+            name: _mail_from(view.row) for name, view in views(caller, given["Identities"]).items()
         }
     }
 

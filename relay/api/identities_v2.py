@@ -9,7 +9,7 @@ from relay.api import models
 from relay.api.configuration_sets import does_not_exist
 from relay.api.configuration_sets import find as find_set
 from relay.api.identities import named_view
-from relay.api.pages import page
+from relay.api.pages import page, page_size
 from relay.api.tags import labels, tags_of
 from relay.api.targets import identity, nothing
 from relay.api.values import APIError, Caller, Operations, in_thread
@@ -105,7 +105,9 @@ def _mail_from(view: IdentityView) -> dict[str, Any] | None:
 
 def list_email_identities(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     views = {view.row.name: view for view in identities.every(caller.ground, caller.account_id)}
-    names, token = page(caller, list(views), given.get("NextToken"), given.get("PageSize", _DEFAULT_PAGE))
+    names, token = page(
+        caller, list(views), given.get("NextToken"), page_size(given, "PageSize", _DEFAULT_PAGE)
+    )
     return {
         "EmailIdentities": [
             {

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from relay.api.values import APIError, Caller
 
 _MAC_BYTES = 12
+# SES: of every list.
+_LONGEST = 1000
+
+
+def page_size(given: Mapping[str, Any], member: str, default: int) -> int:
+    """How many items a call asks for at once."""
+    size = given.get(member, default)
+    if not 1 <= size <= _LONGEST:
+        raise APIError("InvalidParameterValue", f"{member} is from 1 to {_LONGEST}.")
+    return int(size)
 
 
 def page(caller: Caller, names: Sequence[str], token: str | None, size: int) -> tuple[list[str], str | None]:

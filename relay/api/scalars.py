@@ -39,7 +39,7 @@ def from_text(text: str, shape: Shape, name: str) -> Any:
             return _instant(text)
     except (ValueError, OverflowError, binascii.Error):
         raise _unfit(name, text, f"a {kind}") from None
-    return text
+    return _text(text, name)
 
 
 def from_json(value: Any, shape: Shape, name: str) -> Any:
@@ -60,7 +60,16 @@ def from_json(value: Any, shape: Shape, name: str) -> Any:
         return int(value)
     if isinstance(value, Decoded):
         return from_text(value, shape, name)
-    return from_text(str(value), shape, name) if kind in ("blob", "timestamp") else value
+    if kind in ("blob", "timestamp"):
+        return from_text(str(value), shape, name)
+    return _text(value, name) if isinstance(value, str) else value
+
+
+def _text(value: str, name: str) -> str:
+    """No mail and no database holds a NUL."""
+    if "\0" in value:
+        raise _unfit(name, value, "text without NUL")
+    return value
 
 
 def _raise() -> Any:

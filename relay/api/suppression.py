@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.api import models
-from relay.api.pages import opened, sealed
+from relay.api.pages import opened, page_size, sealed
 from relay.api.targets import nothing
 from relay.api.values import APIError, Caller, Operations, in_thread, refuse_members
 from relay.control import accounts, suppression
@@ -61,7 +61,7 @@ def _not_listed(address: str) -> APIError:
 def list_(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     """In the order of the addresses; the token says after which one to go on."""
     refuse_members(given, ["TenantName"])
-    size = given.get("PageSize", _DEFAULT_PAGE)
+    size = page_size(given, "PageSize", _DEFAULT_PAGE)
     token = given.get("NextToken")
     reasons = given.get("Reasons", ())
     found = suppression.entries(

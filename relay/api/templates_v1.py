@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.api import models
-from relay.api.pages import page
+from relay.api.pages import page, page_size
 from relay.api.targets import nothing, template
 from relay.api.templates import parts_of, preview
 from relay.api.values import APIError, Caller, Operations, Target, in_thread
@@ -47,7 +47,9 @@ def get(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def list_(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     made = templates.names(caller.ground, caller.account_id)
-    names, token = page(caller, list(made), given.get("NextToken"), given.get("MaxItems", _DEFAULT_PAGE))
+    names, token = page(
+        caller, list(made), given.get("NextToken"), page_size(given, "MaxItems", _DEFAULT_PAGE)
+    )
     return {
         "TemplatesMetadata": [{"Name": name, "CreatedTimestamp": instant(made[name])} for name in names],
         "NextToken": token,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.api import models
-from relay.api.pages import page
+from relay.api.pages import page, page_size
 from relay.api.tags import labels, tags_of
 from relay.api.targets import nothing, template
 from relay.api.templates import parts_of, preview
@@ -42,7 +42,9 @@ def get(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def list_(caller: Caller, given: Mapping[str, Any]) -> dict[str, Any]:
     made = templates.names(caller.ground, caller.account_id)
-    names, token = page(caller, list(made), given.get("NextToken"), given.get("PageSize", _DEFAULT_PAGE))
+    names, token = page(
+        caller, list(made), given.get("NextToken"), page_size(given, "PageSize", _DEFAULT_PAGE)
+    )
     return {
         "TemplatesMetadata": [
             {"TemplateName": name, "CreatedTimestamp": instant(made[name])} for name in names

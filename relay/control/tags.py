@@ -12,6 +12,7 @@ from relay.store.changes import ControlWrite
 
 # SES's quota.
 _MOST = 50
+_LONGEST_NAME, _LONGEST_VALUE = 128, 256
 _ARN = re.compile(r"arn:aws:ses:([a-z0-9-]+):([0-9]{12}):([a-z-]+)/([!-~]{1,320})").fullmatch
 _FIND: dict[str, Callable[[Any, str, str], object]] = {
     "identity": identities.find,
@@ -47,9 +48,15 @@ def put(ground: Ground, account_id: str, arn: str, added: Mapping[str, str]) -> 
 
 def add(write: ControlWrite, account_id: str, arn: str, added: Mapping[str, str]) -> None:
     """The same within a transaction, for a thing that is there."""
-    for name in added:
+    for name, value in added.items():
+        if not 1 <= len(name) <= _LONGEST_NAME or len(value) > _LONGEST_VALUE:
+            raise ControlError(
+                "invalid_tag",
+                f"{name[:80]!r}: a tag has a key of 1 to {_LONGEST_NAME} characters and a value of at most"
+                f" {_LONGEST_VALUE}",
+            )
         if name.lower().startswith("aws:"):
-            raise ControlError("invalid_tag", f"{name}: names that begin with aws: are reserved")
+            raise ControlError("invalid_tag", f"{name}: keys that begin with aws: are reserved")
     if len(tags.of(write.connection, arn).keys() | added.keys()) > _MOST:
         raise ControlError("limit_exceeded", f"{arn}: more than {_MOST} tags")
     tags.put(write, account_id, arn, added)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable
-from datetime import UTC, datetime
 from random import Random
 from typing import Any
 from urllib.parse import urlencode
@@ -12,7 +10,7 @@ from urllib.parse import urlencode
 import orjson
 import pytest
 from botocore.awsrequest import HeadersDict
-from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
+from botocore.model import OperationModel
 from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 from hypothesis import given
@@ -21,9 +19,9 @@ from hypothesis import strategies as st
 from relay.api import models, query, restjson
 from relay.api.values import APIError
 from relay.httpd import Request, Response
+from tests.support.shapes import sample
 
 TEXT = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=12)
-_LETTERS = string.ascii_letters + string.digits + "-_.@"
 
 
 def every(service: str) -> list[tuple[str, str]]:
@@ -34,45 +32,6 @@ def model(service: str, name: str) -> OperationModel:
     found = models.operation(service, name)
     assert found is not None
     return found
-
-
-def sample(shape: Shape, random: Random, depth: int = 0) -> Any:
-    """A value of a shape; lists and maps have members, since an empty one is nothing on some wires."""
-    if isinstance(shape, StructureShape):
-        return _structure(shape, random, depth)
-    if isinstance(shape, ListShape):
-        return [sample(shape.member, random, depth + 1) for _ in range(random.randint(1, 2))]
-    if isinstance(shape, MapShape):
-        return {_word(random): sample(shape.value, random, depth + 1) for _ in range(random.randint(1, 2))}
-    if shape.type_name == "string":
-        return random.choice(shape.enum) if shape.enum else _word(random, shape.metadata.get("min", 1))
-    return {
-        "boolean": lambda: random.random() < 0.5,
-        "integer": lambda: max(shape.metadata.get("min", -(2**31)), random.randint(-(2**31), 2**31 - 1)),
-        "long": lambda: random.randint(-(2**63), 2**63 - 1),
-        "double": lambda: random.uniform(-1e9, 1e9),
-        "float": lambda: random.uniform(-1e9, 1e9),
-        "timestamp": lambda: datetime.fromtimestamp(random.randint(1, 2_000_000_000), UTC),
-        "blob": lambda: random.randbytes(12),
-    }[shape.type_name]()
-
-
-def _structure(shape: StructureShape, random: Random, depth: int) -> dict[str, Any]:
-    if depth > 4:
-        return {}
-    if shape.is_tagged_union:
-        name = random.choice(list(shape.members))
-        return {name: sample(shape.members[name], random, depth + 1)}
-    required = set(shape.required_members)
-    return {
-        name: sample(member, random, depth + 1)
-        for name, member in shape.members.items()
-        if name in required or random.random() < 0.8
-    }
-
-
-def _word(random: Random, least: int = 1) -> str:
-    return "".join(random.choices(_LETTERS, k=max(least, random.randint(1, 12))))
 
 
 def drop_empty(value: Any) -> Any:
