@@ -19,7 +19,7 @@ EVERYTHING = {
 # What a client refuses by itself never reaches us.
 _CONFIG = Config(
     parameter_validation=False,
-    retries={"max_attempts": 1, "mode": "standard"},
+    retries={"total_max_attempts": 1, "mode": "standard"},
     connect_timeout=5,
     read_timeout=60,
     proxies={},
