@@ -15,15 +15,18 @@ from relay.control import accounts, usage
 from relay.control.accounts import Standing
 from relay.outcome.reputation import Counts
 
+# No limit, to clients that divide by it.
+_ANY_RATE = 1_000_000
 # The reason of a pause that the account itself asked for; an operator's may say more.
 _BY_ITSELF = "paused by the account"
 
 
 def _quota(standing: Standing) -> dict[str, float]:
-    """SES's words; -1 is no limit there too."""
+    """SES's words; -1 is no limit of a day there too, and clients reckon with the rate."""
+    rate = standing.quota.max_send_rate
     return {
         "Max24HourSend": float(standing.quota.max_24h_send),
-        "MaxSendRate": float(standing.quota.max_send_rate),
+        "MaxSendRate": float(rate if rate >= 0 else _ANY_RATE),
         "SentLast24Hours": float(standing.sent_24h),
     }
 

@@ -198,7 +198,7 @@ MAIL_FROM = [
 # ---------------------------------------------------------------- account, sending
 
 ACCOUNT = [
-    case("ses.GetSendQuota", expect={"MaxSendRate": -1.0}),
+    case("ses.GetSendQuota", expect={"Max24HourSend": -1.0, "MaxSendRate": 1_000_000.0}),
     case("ses.GetSendStatistics"),
     case("ses.GetAccountSendingEnabled", expect={"Enabled": True}),
     case("ses.UpdateAccountSendingEnabled", {"Enabled": True}),
