@@ -16,6 +16,7 @@ _COMMANDS = {
     "backup": "Write store and settings to a file, while the gateway runs.",
     "restore": "Put a backup into an empty store.",
     "demo": "Run the gateway on sample mail: granted, refused, bounced.",
+    "apply": "Make accounts what a file says: users, identities, policies, sets, topics.",
     "account": "Accounts: who carries quota and usage.",
     "user": "IAM users and their own policies.",
     "credential": "Access keys and SMTP passwords.",

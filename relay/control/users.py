@@ -86,6 +86,12 @@ def every(ground: Ground, account_id: str) -> list[tuple[UserRow, list[str]]]:
         ]
 
 
+def documents(ground: Ground, user: UserRow) -> dict[str, str]:
+    """The user's own policies by their names."""
+    with ground.store.read() as connection:
+        return users.policies(connection, user)
+
+
 def delete(ground: Ground, name: str, account_id: str, force: bool = False) -> UserRow:
     """Remove the user; ``force`` removes its credentials too."""
     user = get(ground, name, account_id)
