@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -353,3 +354,34 @@ def test_nodemailer(gateway: Gateway, bind: Bind, admin: Key, recorder: Recorder
     data = arrived_signed(recorder, "node@customer.example", records)
     assert b"Bcc" not in data
     assert recorder.wait_for("node-bcc@customer.example", 20)
+
+
+# ---------------------------------------------------------------- the README's examples
+
+
+def documented(name: str, language: str, endpoint: str) -> str:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    found = re.search(rf"<!-- {name} -->\n```{language}\n(.*?)```\n<!-- /{name} -->", readme, re.DOTALL)
+    assert found is not None
+    return found[1].replace("https://relay.example.com", endpoint)
+
+
+def test_examples_of_the_readme(gateway: Gateway, admin: Key, recorder: Recorder, tmp_path: Path) -> None:
+    """The owner's policy by the AWS CLI, then the delegate's mail by boto3."""
+    gateway.identity("owner.example")
+    delegate = key_of(gateway, "documented", DELEGATE)
+    actions = ["ses:SendRawEmail", "ses:SendEmail"]
+    document = grant({"AWS": user_arn("documented")}, arn("owner.example"), Action=actions)
+    (tmp_path / "lend.json").write_text(json.dumps(document))
+    scripts = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for key, command in (
+        (admin, ["sh", "-eu", "-c", documented("aws", "sh", admin.endpoint)]),
+        (delegate, [sys.executable, "-c", documented("boto3", "python", admin.endpoint)]),
+    ):
+        environment = {**key.environment, "PATH": scripts, "HOME": str(tmp_path)}
+        del environment["AWS_ENDPOINT_URL"]
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+    assert b"Subject: Hello" in recorder.wait_for("user@customer.example", 20).data
