@@ -219,7 +219,8 @@ class SmtpSection(_Section):
 class HttpSection(_Section):
     listen: Listen = Field(
         ("127.0.0.1:8025",),
-        description="address:port of the HTTP listeners: API, metrics, health, confirmation pages; none: no HTTP.",
+        description="address:port of the HTTP listeners: API, metrics, health, confirmation pages; none: no"
+        " HTTP.",
     )
     listen_tls: Listen = Field(
         (), description="address:port of those under TLS, with the certificate of [smtp]."
