@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import shutil
 import signal
 import smtplib
@@ -12,10 +13,12 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +55,9 @@ _POLICY = {
 @click.command(name="demo")
 @click.option("--keep", is_flag=True, help="Leave the gateway running until Ctrl-C.")
 def command(keep: bool) -> None:
-    """Run the gateway on sample mail: one message granted, one refused, one bounced."""
+    """Run the gateway on sample mail: granted, refused, bounced, and the bounce posted to a webhook."""
     directory = Path(tempfile.mkdtemp(prefix="relay-demo-"))
-    recorder = Recorder(refused=frozenset({"nobody@customer.example"}))
+    recorder = Recorder(refused=frozenset({"nobody@customer.example", "gone@customer.example"}))
     try:
         _Story(directory, recorder).tell(keep)
     finally:
@@ -85,6 +88,7 @@ class _Story:
             "RELAY_HTTP__LISTEN": f"127.0.0.1:{self._http_port}",
             "RELAY_DELIVERY__SMARTHOST": recorder.address,
             "RELAY_DELIVERY__SMARTHOST_TLS": "none",
+            "RELAY_WEBHOOKS__ALLOW": "127.0.0.1/32",
         }
 
     def tell(self, keep: bool) -> None:
@@ -94,6 +98,7 @@ class _Story:
             self._granted(login, records)
             self._refused(login)
             self._bounced(login)
+            self._posted(login)
             self._try_by_hand(login, keep)
 
     def _prepare(self) -> tuple[_Login, dict[str, str]]:
@@ -155,7 +160,7 @@ class _Story:
         log = (self._directory / "relay.log").read_text()
         raise click.ClickException(f"the gateway did not start:\n{log}")
 
-    # ------------------------------------------------------------ the three messages
+    # ------------------------------------------------------------ the four messages
 
     def _granted(self, login: _Login, records: dict[str, str]) -> None:
         _title("1. What the policy grants is signed with the owner's key and forwarded")
@@ -183,13 +188,30 @@ class _Story:
         report = self._recorder.wait_for(f"bounces@{_DOMAIN}", _ARRIVAL_SECONDS)
         _show_report(report)
 
-    def _send(self, login: _Login, from_: str, to: str, show: bool = False) -> str:
+    def _posted(self, login: _Login) -> None:
+        _title("4. Once the delegate has a destination for bounces, they are posted there")
+        topic = self._relay("topic", "create", "bounces", "--account", _DELEGATE)["arn"]
+        of_delegate = ("--account", _DELEGATE)
+        with _Hook() as hook:
+            self._relay("topic", "subscribe", topic, "--protocol", "webhook", hook.url)
+            self._relay("configuration-set", "create", "alerts", *of_delegate)
+            told = ("--topic", topic, "--events", "bounce")
+            self._relay("configuration-set", "destination", "alerts", "hook", *of_delegate, *told)
+            self._send(login, f"alerts@{_DOMAIN}", "gone@customer.example", configuration_set="alerts")
+            posted = hook.wait_for("Bounce", _ARRIVAL_SECONDS)
+        click.echo("\nWhat the webhook got:\n")
+        _indent(json.dumps(posted, indent=2))
+
+    def _send(
+        self, login: _Login, from_: str, to: str, show: bool = False, configuration_set: str | None = None
+    ) -> str:
         """Send one message over STARTTLS; the last reply, lines and all."""
         arn = f"arn:aws:ses:us-east-1:{_OWNER}:identity/{_DOMAIN}"
+        carried = f"X-SES-CONFIGURATION-SET: {configuration_set}\r\n" if configuration_set else ""
         message = (
             f"From: {from_}\r\nTo: {to}\r\nSubject: Hello from the relay\r\n"
             f"X-SES-SOURCE-ARN: {arn}\r\nX-SES-FROM-ARN: {arn}\r\nX-SES-RETURN-PATH-ARN: {arn}\r\n"
-            "\r\nThis was sent in the name of a domain that somebody else owns.\r\n"
+            f"{carried}\r\nThis was sent in the name of a domain that somebody else owns.\r\n"
         )
         context = ssl.create_default_context(cafile=str(self._directory / "relay.crt"))
         with _Dialogue("127.0.0.1", self._port, timeout=10) as client:
@@ -223,6 +245,45 @@ class _Story:
             signal.pause()
         except KeyboardInterrupt:
             click.echo("\nstopping")
+
+
+class _Hook:
+    """A receiver of webhooks on this machine, as an application would have one."""
+
+    def __init__(self) -> None:
+        posted = self._posted = queue.SimpleQueue[bytes]()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                posted.put(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass  # the story is told here, request lines are not part of it
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/bounces"
+
+    def __enter__(self) -> _Hook:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def wait_for(self, event_type: str, seconds: float) -> dict[str, Any]:
+        """The first event of that type; what else is posted before is passed over."""
+        give_up_at = time.monotonic() + seconds
+        while True:
+            try:
+                body = self._posted.get(timeout=max(give_up_at - time.monotonic(), 0.0))
+            except queue.Empty:
+                raise click.ClickException("nothing was posted to the webhook") from None
+            if body.startswith(b"{") and json.loads(body).get("eventType") == event_type:
+                found: dict[str, Any] = json.loads(body)
+                return found
 
 
 class _Dialogue(smtplib.SMTP):

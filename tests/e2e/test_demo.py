@@ -40,6 +40,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, float, Path]:
         "  | 554 No statement allows ses:FromAddress ceo@owner.example; reference ",
         "The bounce, from <> to bounces@owner.example:",
         "  | Diagnostic-Code: smtp; 550 5.1.1 <nobody@customer.example>: no such user here",
+        '  |     "bounceType": "Permanent",',
+        '  |         "diagnosticCode": "smtp; 550 5.1.1 <gone@customer.example>: no such user here"',
         "  swaks --server 127.0.0.1:",
     ],
 )
