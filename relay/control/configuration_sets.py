@@ -9,6 +9,7 @@ from typing import Any
 
 from relay.control import accounts, tags
 from relay.control.ground import ControlError, Ground, new_id, now
+from relay.control.topics import announce
 from relay.outcome.events import TYPES
 from relay.store import configuration_sets, topics
 from relay.store import tags as stored_tags
@@ -16,11 +17,14 @@ from relay.store.changes import ControlWrite
 from relay.store.configuration_sets import ConfigurationSetRow
 from relay.store.configuration_sets import DestinationRow as DestinationRow  # the API shows it
 from relay.store.suppression import write_reasons
+from relay.store.topics import TopicRow
 
 # SES API v2, ConfigurationSetName.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 # SES API v2, MaxDeliverySeconds.
 LEAST_SECONDS, MOST_SECONDS = 300, 50_400
+# What SES publishes to a topic when a destination for it is made.
+_VALIDATED = "Successfully validated SNS topic for Amazon SES event publishing."
 _TYPE_BY_WORD = {stored.replace("_", "").lower(): name for stored, name in TYPES.items()}
 
 
@@ -169,7 +173,9 @@ def put_destination(
                 "incomplete",
                 f"{set_name} has no destination {name}: a new one needs --topic and --events",
             )
-        _check_topic(write, account_id, topic_arn)
+        topic = _checked_topic(write, account_id, topic_arn)
+        if held is None:
+            announce(write, topic, _VALIDATED)
         # SES leaves a new one off unless it is told otherwise; a command that makes one means it.
         is_on = wanted.enabled if wanted.enabled is not None else (held.enabled if held else True)
         row = DestinationRow(held.id if held else new_id(), name, is_on, types, topic_arn)
@@ -199,7 +205,7 @@ def _read_types(words: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _check_topic(write: ControlWrite, account_id: str, arn: str) -> None:
+def _checked_topic(write: ControlWrite, account_id: str, arn: str) -> TopicRow:
     topic = topics.find_topic(write.connection, arn)
     if topic is None:
         raise ControlError("not_found", f"SNS topic {arn} not found; see `relay topic list`")
@@ -207,6 +213,7 @@ def _check_topic(write: ControlWrite, account_id: str, arn: str) -> None:
         raise ControlError(
             "not_allowed", f"{arn} belongs to account {topic.account_id}; a set sends to topics of its own"
         )
+    return topic
 
 
 def _check_name(what: str, name: str) -> None:

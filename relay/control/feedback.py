@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from relay.authorization.outsiders import lends_outside
 from relay.authorization.policy import Policy, PolicyError, compile_policy
 from relay.control.ground import ControlError, Ground
 from relay.control.identities import IdentityView, normalised, show
+from relay.control.topics import announce
 from relay.store import configuration_sets, identities, topics
 from relay.store.changes import ControlWrite
 from relay.store.identities import IdentityRow
@@ -49,7 +52,22 @@ def choose(ground: Ground, name: str, account_id: str, chosen: Chosen) -> Identi
             )
         for action, values in _changes(write, row, chosen):
             identities.change(write, row, action, **values)
+        for kind, arn in chosen.topics.items():
+            _greet(write, row, kind, arn)
     return show(ground, name, account_id)
+
+
+def _greet(write: ControlWrite, row: IdentityRow, kind: str, arn: str) -> None:
+    """The first message to a topic that an identity was given, as SES has it."""
+    topic = None if arn == NONE else topics.find_topic(write.connection, arn)
+    if topic is None:
+        return
+    text = (
+        f"You have successfully subscribed your Amazon SNS topic '{arn}' to receive '{kind.title()}'"
+        f" notifications from Amazon SES for identity '{row.name}'."
+    )
+    message = {"notificationType": "AmazonSnsSubscriptionSucceeded", "message": text}
+    announce(write, topic, orjson.dumps(message).decode())
 
 
 def _changes(write: ControlWrite, row: IdentityRow, chosen: Chosen) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -166,15 +166,20 @@ def publish(ground: Ground, arn: str, message: str) -> str:
         except orjson.JSONDecodeError:
             raise ControlError("invalid_value", "a message that begins with { is JSON") from None
     with ground.write() as write:
-        row = _present(topics.find_topic(write.connection, arn), arn)
-        told = [one for one in topics.subscriptions(write.connection, row) if one.state == CONFIRMED]
-        new = [
-            NewNotification(new_id(), one.account_id, one.id, NO_EVENT, _PUBLISHED, message, now())
-            for one in told
-        ]
-        insert_notifications(write.connection, new)
-        write.note(arn, "Publish", subscriptions=len(told))
+        told = announce(write, _present(topics.find_topic(write.connection, arn), arn), message)
+        write.note(arn, "Publish", subscriptions=told)
     return str(uuid.uuid4())
+
+
+def announce(write: ControlWrite, row: TopicRow, message: str) -> int:
+    """Tell the topic's confirmed subscriptions, in the caller's transaction; gives their number."""
+    told = [one for one in topics.subscriptions(write.connection, row) if one.state == CONFIRMED]
+    new = [
+        NewNotification(new_id(), one.account_id, one.id, NO_EVENT, _PUBLISHED, message, now())
+        for one in told
+    ]
+    insert_notifications(write.connection, new)
+    return len(new)
 
 
 # ---------------------------------------------------------------- subscriptions

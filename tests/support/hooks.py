@@ -40,7 +40,9 @@ class Hooks:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                posted.append(Posted(self.headers["webhook-id"], json.loads(body)))
+                event = json.loads(body)
+                if "mail" in event:  # else it is the first message to a topic that was put to use
+                    posted.append(Posted(self.headers["webhook-id"], event))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()

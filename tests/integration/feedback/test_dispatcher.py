@@ -126,7 +126,12 @@ class Bench:
         while await self.dispatcher._round():
             pass
         with self.store.read() as connection:
-            return [dict(row) for row in connection.execute(select(notification)).mappings()]
+            return [
+                dict(row)
+                for row in connection.execute(
+                    select(notification).where(notification.c.event_type != "Publish")
+                ).mappings()
+            ]
 
     def mailed(self) -> list[Any]:
         with self.store.read() as connection:
