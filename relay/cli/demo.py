@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import queue
@@ -16,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any
 import click
 
 from relay.app.recorder import Arrived, Recorder
+from relay.cli import main
 from relay.signing.verification import is_validly_signed
 
 _OWNER, _DELEGATE = "111122223333", "222222222222"
@@ -78,8 +80,10 @@ class _Story:
         self._directory = directory
         self._recorder = recorder
         self._port, self._tls_port, self._http_port = _free_ports(3)
-        self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
+        for name in [name for name in os.environ if name.startswith("RELAY_")]:
+            del os.environ[name]
+        # The commands and the gateway find their settings here.
+        os.environ |= {
             "RELAY_CONFIG": str(directory / "relay.toml"),
             "RELAY_RELAY__HOSTNAME": "relay.example",
             "RELAY_RELAY__WORKERS": "1",
@@ -108,8 +112,9 @@ class _Story:
         identity = self._relay("identity", "create", _DOMAIN, "--account", _OWNER, "--verified")
         self._relay("account", "create", "delegate", "--id", _DELEGATE, "--production")
         self._relay("user", "create", "app", "--account", _DELEGATE)
-        (self._directory / "lend.json").write_text(json.dumps(_POLICY, indent=2))
-        self._relay("policy", "put", "lend", "--identity", identity["arn"], "lend.json")
+        policy = self._directory / "lend.json"
+        policy.write_text(json.dumps(_POLICY, indent=2))
+        self._relay("policy", "put", "lend", "--identity", identity["arn"], str(policy))
         credential = self._relay("credential", "create", "--account", _DELEGATE, "--user", "app")
         records = {row["name"]: row["value"] for row in identity["dns_records"] if row["type"] == "TXT"}
         return _Login(credential["smtp_username"], credential["smtp_password"]), records
@@ -117,17 +122,15 @@ class _Story:
     def _relay(self, *arguments: str) -> dict[str, Any]:
         shown = [Path(text).name if text.startswith("/") else text for text in arguments]
         click.secho("$ relay " + " ".join(shown), bold=True)
-        done = subprocess.run(  # noqa: S603  # our own command with our own words
-            [sys.executable, "-m", "relay", *arguments, "--json"],
-            cwd=self._directory,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise click.ClickException(f"relay {arguments[0]} failed:\n{done.stderr}")
-        return json.loads(done.stdout) if done.stdout.strip().startswith("{") else {}
+        said, complaints = io.StringIO(), io.StringIO()
+        try:
+            # In this process: a start of the interpreter for each would take longer than all they do.
+            with redirect_stdout(said), redirect_stderr(complaints):
+                main([*arguments, "--json"], standalone_mode=False)
+        except (SystemExit, click.ClickException) as error:
+            reason = complaints.getvalue() or str(error)
+            raise click.ClickException(f"relay {arguments[0]} failed:\n{reason}") from None
+        return json.loads(said.getvalue()) if said.getvalue().startswith("{") else {}
 
     @contextmanager
     def _gateway(self) -> Iterator[None]:
@@ -135,7 +138,6 @@ class _Story:
         process = subprocess.Popen(
             [sys.executable, "-m", "relay", "serve"],
             cwd=self._directory,
-            env=self._environment,
             stderr=log,
             stdout=log,
         )
