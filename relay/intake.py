@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-import orjson
-
-from relay import metrics
-from relay.authorization.decision import Account, Allowed, Denied, Grant, Ground, Rules, concerned, decide
+from relay import metrics, record
+from relay.authorization.decision import Account, Allowed, Denied, Ground, Rules, concerned, decide
 from relay.authorization.identities import Identity
-from relay.authorization.send import Send, send_of, to_record
+from relay.authorization.send import Send, send_of
 from relay.maillog import Log
 from relay.outcome.events import LISTENED
 from relay.queue.refusals import Refusal, Refusals
@@ -31,13 +28,11 @@ from relay.quotas.window import Quota
 from relay.signing.dkim import SigningError, SigningKey, SimpleBodyHash, sign
 from relay.signing.return_path import Issuer
 from relay.signing.rewrite import Rewritten, TraceFacts, is_loop, rewrite
-from relay.store import ledger
 from relay.store.directory import Basis, Directory
 from relay.submission.answer import Accepted, Answer, Reason, Refused
 from relay.submission.envelope import Envelope
 from relay.submission.headers import HeaderBlock, HeaderError, LineCheck, parse_headers
 from relay.submission.identifiers import reference, ses_message_id
-from relay.submission.originator import parse_message_tags
 from relay.submission.principal import Principal
 from relay.submission.submission import Body, Client, Parameters, Submission
 
@@ -175,7 +170,7 @@ class Intake:
             message_id=ses_message_id(submission.id),
             at=at,
             region=self.settings.rules.region,
-            feedback_tags=_feedback_tags(submission),
+            feedback_tags=record.feedback_tags(submission),
         )
         return rewrite(
             submission.headers,
@@ -238,14 +233,14 @@ class Intake:
                 QueuedRecipient(number, str(address), address.domain)
                 for number, address in enumerate(send.recipients)
             ),
-            record=_record(submission, send, decision, rewritten, len(signatures)),
+            record=record.record_of_accepted(submission, send, decision, rewritten, len(signatures)),
             lease=self.lease if self._has_room() else None,
             judged_at=basis.change,
             judged_on=basis.subjects,
             spilled=body.parts is None,
             charge=charge,
             suppressed_reasons=decision.suppressed_reasons,
-            entries=_accepted_entries(send, decision, message),
+            entries=record.accepted_entries(send, decision, message),
         )
 
     def _reverse_path(self, submission: Submission, decision: Allowed) -> str | None:
@@ -319,8 +314,8 @@ class Intake:
             at=submission.received_at,
             reason=denied.reason.value,
             reply=f"{denied.text}\n{denied.explanation or ''}".rstrip(),
-            record=orjson.dumps({"send": to_record(send)}).decode(),
-            entries=_refused_entries(send, concerned(send, ground), refused, submission.received_at),
+            record=record.record_of_refused(send),
+            entries=record.refused_entries(send, concerned(send, ground), refused, submission.received_at),
         )
         if not await self._refusals.keep(kept):
             refused = replace(refused, reference=None)
@@ -537,92 +532,3 @@ def _chunk_count(body: Body) -> int:
     if body.parts is not None:
         return len(body.parts)
     return -(-body.size_bytes // CHUNK_BYTES)
-
-
-def _tags(submission: Submission) -> tuple[tuple[str, str], ...]:
-    """The sender's tags: those of the API replace those of the header, never added to them."""
-    if submission.parameters.tags is not None:
-        return submission.parameters.tags
-    return parse_message_tags(submission.headers.value("x-ses-message-tags") or "")
-
-
-def _feedback_tags(submission: Submission) -> tuple[str, str]:
-    """The two tags that fill the first fields of Feedback-ID."""
-    tags = dict(_tags(submission))
-    return tags.get("ses:feedback-id-a", ""), tags.get("ses:feedback-id-b", "")
-
-
-def _record(
-    submission: Submission, send: Send, decision: Allowed, rewritten: Rewritten, signature_bytes: int
-) -> str:
-    """What ``relay message show`` tells of an accepted message, and what events quote."""
-    record: dict[str, Any] = {
-        "send": to_record(send),
-        "client": {
-            "helo": submission.client.helo,
-            "protocol": submission.client.protocol,
-            "tls": submission.client.tls_version,
-        },
-        "identity": decision.identity.arn,
-        "settings": decision.settings.arn,
-        "tags": _tags(submission),
-        "max_delivery_seconds": decision.max_delivery_seconds,
-        "grants": [{**_granted(grant), "identity": grant.identity.arn} for grant in decision.grants],
-        "signed_by": decision.signer.name if decision.signer else None,
-        "unsigned_because": decision.unsigned_because,
-        "added": [field.raw.decode("latin-1") for field in rewritten.added],
-        "removed": [field.raw.decode("latin-1") for field in rewritten.removed],
-        "removed_at": rewritten.removed_at,
-        "signature_bytes": signature_bytes,
-    }
-    return orjson.dumps(record).decode()
-
-
-def _granted(grant: Grant) -> dict[str, Any]:
-    """What was used as what, and which statement of the owner's let it."""
-    return {
-        "role": grant.claim.role,
-        "address": str(grant.claim.address),
-        "policy": grant.verdict.policy if grant.verdict else None,
-        "statement": grant.verdict.statement if grant.verdict else None,
-        "sid": grant.verdict.sid if grant.verdict else None,
-    }
-
-
-# ---------------------------------------------------------------- what owners are told for good
-
-
-def _accepted_entries(send: Send, decision: Allowed, message: QueuedMessage) -> tuple[ledger.Entry, ...]:
-    """For each identity in whose name it is sent.  Recipients are the sender's affair: their number only."""
-    granted: dict[str, list[dict[str, Any]]] = {}
-    for grant in decision.grants:
-        granted.setdefault(grant.identity.arn, []).append(_granted(grant))
-    told = {
-        **_sender(send),
-        "message_id": ses_message_id(message.id),
-        "size_bytes": message.size_bytes,
-    }
-    return tuple(
-        ledger.entry(arn, message.received_at, ledger.ACCEPTED, {**told, "grants": grants})
-        for arn, grants in granted.items()
-    )
-
-
-def _refused_entries(send: Send, arns: Iterable[str], refused: Refused, at: int) -> tuple[ledger.Entry, ...]:
-    told = {
-        **_sender(send),
-        "reference": refused.reference,
-        "reason": refused.reason.value,
-        "reply": refused.explanation or refused.text,
-    }
-    return tuple(ledger.entry(arn, at, ledger.REFUSED, told) for arn in arns)
-
-
-def _sender(send: Send) -> dict[str, Any]:
-    return {
-        "account": send.principal.account_id,
-        "user": send.principal.arn,
-        "from": str(send.from_.mailbox),
-        "return_path": str(send.feedback_address),
-        "recipients": len(send.recipients),
-    }

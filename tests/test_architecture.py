@@ -27,7 +27,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "httpd": frozenset({"metrics"}),
     "store": PURE | {"metrics"},
     "queue": frozenset({"submission", "outcome", "quotas", "store", "metrics"}),
-    "intake": PURE | {"store", "queue", "maillog", "metrics"},
+    "record": PURE | {"store", "queue"},
+    "intake": PURE | {"store", "queue", "record", "maillog", "metrics"},
     "control": PURE | {"store", "queue", "resolver", "httpc"},
     "session": frozenset({"submission", "intake", "control", "maillog", "metrics"}),
     # The connection, its commands without effect and its limits are those of every SMTP server of ours.
