@@ -160,10 +160,10 @@ class _FileLock:
         self._thread.release()
 
     def close(self) -> None:
-        # One that a thread still waits with stays open: its number must not become another file's.
-        if self._fd is not None and self._turn is None:
+        # One that a thread still waits with is closed by it: its number must not become another file's.
+        if self._fd is not None and not (self._turn is not None and self._turn.inherit()):
             os.close(self._fd)
-            self._fd = None
+        self._fd = self._turn = None
 
 
 class _Turn:
@@ -175,6 +175,7 @@ class _Turn:
         self._guard = threading.Lock()
         self._is_wanted = True
         self._is_over = False
+        self._closes = False
         threading.Thread(target=self._stand, daemon=True).start()
 
     def _stand(self) -> None:
@@ -185,12 +186,20 @@ class _Turn:
             else:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
                 self._is_over = True
+                if self._closes:
+                    os.close(self._fd)
 
     def give_up(self) -> bool:
         """Want the lock no longer; True if the turn came in that very moment."""
         with self._guard:
             self._is_wanted = self.came.is_set()
             return self._is_wanted
+
+    def inherit(self) -> bool:
+        """Close the file once the turn has come; False if it came and went."""
+        with self._guard:
+            self._closes = not self._is_over
+            return self._closes
 
     def take_over(self) -> bool:
         """Want it again, in the same place; False if the turn came and went."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -115,6 +116,25 @@ class TestSQLite:
             os.close(fd)
         assert raised(lambda: put(one, "y")) is None
         assert names(one) == ["y"]
+
+    def test_store_that_is_closed_while_another_process_hangs_leaves_no_file_open(
+        self, one: Store, file: Path
+    ) -> None:
+        def is_open() -> bool:
+            opened = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+            return any(os.path.exists(one) and os.path.samefile(one, f"{file}-lock") for one in opened)
+
+        fd = os.open(f"{file}-lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            assert isinstance(raised(lambda: put(one, "x")), StoreUnavailable)
+            one.dispose()
+        finally:
+            os.close(fd)
+        give_up_at = time.monotonic() + 10
+        while is_open():
+            assert time.monotonic() < give_up_at
+            time.sleep(0.01)
 
     def test_lock_is_free_after_a_write_that_failed(self, one: Store) -> None:
         with pytest.raises(RuntimeError), one.write():
