@@ -52,6 +52,7 @@ class Ground:
     def __init__(self, directory: Path, engine: str, seed: str) -> None:
         self.seed = seed
         self.events: list[Event] = []
+        self.blamed: set[str] = set()
         self.usual = Plan(late=_LATE)
         self._stack = ExitStack()
         self.directory = directory

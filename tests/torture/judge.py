@@ -24,6 +24,8 @@ LOST_REPLY = "a connection lost after the final dot"
 WAITING = ("queued", "leased", "held")
 # How long the outcome of a delivery may take to its commit while nothing is wrong.
 _COMMIT_SECONDS = 5.0
+# What a program had sent before it died, the next hop takes a moment later.
+_IN_FLIGHT_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -195,7 +197,8 @@ def cause_of(copy: Copy, following: Copy, events: list[Event]) -> str | None:
     for kind in (Kind.DEATH, Kind.STORE):
         for event in events:
             # The outcome was on its way to the store when it happened, and it was sent again after that.
-            is_under_way = event.at - _COMMIT_SECONDS <= copy.ended_at <= event.until
+            until = event.until + _IN_FLIGHT_SECONDS
+            is_under_way = event.at - _COMMIT_SECONDS <= copy.ended_at <= until
             if event.kind is kind and is_under_way and following.began_at >= event.at:
                 return kind.value
     return None

@@ -123,7 +123,7 @@ def test_a_death_or_a_store_that_was_away_excuses_a_duplicate(kind):
     [
         Event("clock", Kind.NOTHING, 10.2, 11.0),  # may not matter
         Event("kill-worker", Kind.DEATH, 30.0, 30.1),  # long after
-        Event("kill-worker", Kind.DEATH, 9.0, 9.1),  # before the next hop took it
+        Event("kill-worker", Kind.DEATH, 8.0, 8.1),  # before the next hop took it
         Event("kill-worker", Kind.DEATH, 12.2, 12.3),  # after it was sent again
     ],
 )
