@@ -18,6 +18,12 @@ QUERY_VERSIONS = {"2010-12-01": SES, "2010-03-31": SNS, "2011-06-15": STS}
 SIGNING_NAMES = {SES: "ses", SESV2: "ses", SNS: "sns", STS: "sts"}
 
 
+def load() -> None:
+    """Read the models now: a tenth of a second that no call is to wait for."""
+    for name in SIGNING_NAMES:
+        error_shapes(name)
+
+
 @cache
 def service(name: str) -> ServiceModel:
     """The model of one service."""

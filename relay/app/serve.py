@@ -23,8 +23,11 @@ UNUSABLE = (SettingsError, StartError, StoreError, StoreUnavailable, KeyFileErro
 
 def serve(file: Path) -> str | None:
     """Run until told to stop.  None after an orderly stop, else what kept us from starting."""
-    from relay.app.worker import worker_main  # every part of the gateway; commands need none of them
+    # Every part of the gateway; commands need none of them.
+    from relay.api import models
+    from relay.app.worker import worker_main
 
+    models.load()  # before there are workers, which share it
     os.umask(0o077)
     try:
         settings = load_checked(file)
