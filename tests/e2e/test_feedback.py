@@ -7,19 +7,33 @@ from __future__ import annotations
 
 import itertools
 import json
+import socketserver
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from relay.app.recorder import Recorder
 from tests.e2e.test_durability import Load
-from tests.support.gateway import DELEGATE, OWNER, CommandFailed, Gateway, Login, arn, grant, user_arn
+from tests.support.gateway import (
+    DELEGATE,
+    OWNER,
+    CommandFailed,
+    Gateway,
+    Login,
+    arn,
+    free_ports,
+    grant,
+    user_arn,
+)
 from tests.support.hooks import Hooks
+from tests.support.reports import bring, complaint
 
 DOMAIN = "owner.example"
 _numbers = itertools.count(1)
@@ -42,6 +56,7 @@ class World:
     recorder: Recorder
     owner_hooks: Hooks
     delegate_hooks: Hooks
+    bounce_port: int
     owners: str = ""
     delegates: str = ""
 
@@ -119,12 +134,40 @@ def destination(gateway: Gateway, topic: str, events: str, name: str = "alerts")
 ALL_EVENTS = "send,reject,bounce,complaint,delivery,delivery-delay"
 
 
+class _Full(socketserver.StreamRequestHandler):
+    """A next hop whose mailboxes are full."""
+
+    def handle(self) -> None:
+        replies = {b"RCPT": b"452 4.2.2 Mailbox full", b"DATA": b"554 5.5.1 No valid recipients"}
+        self.wfile.write(b"220 full.example\r\n")
+        for line in self.rfile:
+            self.wfile.write(replies.get(line[:4].upper(), b"250 Ok") + b"\r\n")
+
+
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def full() -> Iterator[str]:
+    """The address of that next hop."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Full) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, full: str) -> Iterator[World]:
     recorder = Recorder(refused=frozenset(_REFUSED))
     hooks = Hooks(), Hooks()
-    gateway, login = prepare(tmp_path_factory.mktemp("relay"), recorder)
-    one = World(gateway, login, recorder, *hooks)
+    [bounce_port] = free_ports(1)
+    settings = {
+        "RELAY_BOUNCE__DOMAIN": "bounces.relay.example",
+        "RELAY_BOUNCE__LISTEN": f"127.0.0.1:{bounce_port}",
+        "RELAY_DELIVERY__ROUTES": json.dumps([{"domain": "full.example", "smarthost": full, "tls": "none"}]),
+        "RELAY_DELIVERY__RETRY_FIRST_SECONDS": "1",
+        "RELAY_DELIVERY__DELAY_NOTICE_SECONDS": "1",
+    }
+    gateway, login = prepare(tmp_path_factory.mktemp("relay"), recorder, **settings)
+    one = World(gateway, login, recorder, *hooks, bounce_port)
     one.owners = listen(gateway, OWNER, "owners", hooks[0].url)
     one.delegates = listen(gateway, DELEGATE, "delegates", hooks[1].url)
     destination(gateway, one.delegates, ALL_EVENTS)
@@ -169,6 +212,7 @@ def test_r13_each_line_of_the_table(world, forwarding, has_topic, names_set, is_
         event = world.delegate_hooks.wait_for(message_id, "event:Bounce").event
         assert event["mail"]["tags"]["ses:configuration-set"] == ["alerts"]
         assert (event["bounce"]["bounceType"], event["bounce"]["bounceSubType"]) == ("Permanent", "General")
+        world.delegate_hooks.wait_for(message_id, "event:Send")  # which is posted beside it, in no order
     assert world.reports(message_id) == is_mailed
     if is_mailed:
         report = world.recorder.wait_for(back, 20)
@@ -287,9 +331,83 @@ def test_r12_simulated_complaint_is_told_to_both(world, forwarding: str, is_mail
 
 def test_r13_complaint_that_nobody_has_a_handler_for_is_mailed(world) -> None:
     """A topic for bounces is none for complaints."""
-    world.set("--feedback-forwarding", "off", "--bounce-topic", world.owners)
+    topics = ("--bounce-topic", world.owners, "--complaint-topic", "none")
+    world.set("--feedback-forwarding", "off", *topics)
     message_id, back = world.send("complaint@simulator.amazonses.com")
     assert b"Feedback-Type: abuse" in world.recorder.wait_for(back, 20).data
+    assert world.owner_hooks.of(message_id) == []
+
+
+@pytest.mark.parametrize(("forwarding", "has_topic", "names_set", "is_mailed"), TABLE)
+def test_r13_complaint_that_is_reported_goes_by_the_same_table(
+    world, forwarding, has_topic, names_set, is_mailed
+) -> None:
+    topic = world.owners if has_topic else "none"
+    world.set("--feedback-forwarding", forwarding, "--complaint-topic", topic)
+    rcpt = f"angry{next(_numbers)}@customer.example"
+    message_id, back = world.send(rcpt, "alerts" if names_set else None)
+    token = world.recorder.wait_for(rcpt, 20).reverse_path
+    assert bring(world.bounce_port, token, complaint(rcpt), "feedback@customer.example")[0] == 250
+    world.until_told(message_id, "complaint")
+    expected = {
+        "notification:Complaint": (world.owner_hooks, has_topic),
+        "event:Complaint": (world.delegate_hooks, names_set),
+    }
+    for type_, (hooks, is_told) in expected.items():
+        if is_told:
+            told = hooks.wait_for(message_id, type_).event["complaint"]
+            assert told["complainedRecipients"] == [{"emailAddress": rcpt}]
+            assert (told["complaintFeedbackType"], told["userAgent"]) == ("abuse", "Customer/2.0")
+        assert [one.type for one in hooks.of(message_id)].count(type_) == is_told
+    assert world.reports(message_id) == is_mailed
+    if is_mailed:
+        assert f"Original-Rcpt-To: <{rcpt}>".encode() in world.recorder.wait_for(back, 20).data
+
+
+# ---------------------------------------------------------------- delays
+
+
+def test_every_delay_is_an_event_and_then_none_is_mailed(world) -> None:
+    message_id, _ = world.send("event@full.example", "alerts")
+    give_up_at = time.monotonic() + 20
+    while len(told := _delays(world, message_id)) < 3:
+        assert time.monotonic() < give_up_at, told
+        time.sleep(0.05)
+    delay = told[0]["deliveryDelay"]
+    assert delay["delayType"] == "MailboxFull"
+    assert delay["delayedRecipients"] == [
+        {
+            "emailAddress": "event@full.example",
+            "status": "4.2.2",
+            "diagnosticCode": "smtp; 452 4.2.2 Mailbox full",
+        }
+    ]
+    # The third attempt was after the time at which the Return-Path would have been told.
+    world.until_told(message_id, "delay")
+    assert world.reports(message_id) == 0
+
+
+def _delays(world: World, message_id: str) -> list[dict[str, Any]]:
+    hooks = world.delegate_hooks
+    return [one.event for one in hooks.of(message_id) if one.type == "event:DeliveryDelay"]
+
+
+def test_delay_that_nobody_listens_to_is_mailed_once(world) -> None:
+    """A topic for bounces, or forwarding that is off, makes no difference to it."""
+    world.set("--feedback-forwarding", "off", "--bounce-topic", world.owners)
+    message_id, back = world.send("mail@full.example", "silent")
+    report = world.recorder.wait_for(back, 20)
+    assert report.reverse_path == ""
+    assert b"Subject: Delivery Status Notification (Delay)\r\n" in report.data
+    assert b"\r\nFinal-Recipient: rfc822; mail@full.example\r\nAction: delayed\r\n" in report.data
+    assert b"\r\nDiagnostic-Code: smtp; 452 4.2.2 Mailbox full\r\n" in report.data
+    assert b"\r\nWill-Retry-Until: " in report.data
+    attempts = world.gateway.run("message", "show", message_id)["recipients"][0]["attempts"]
+    give_up_at = time.monotonic() + 20
+    while world.gateway.run("message", "show", message_id)["recipients"][0]["attempts"] == attempts:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.1)
+    assert world.reports(message_id) == 1
     assert world.owner_hooks.of(message_id) == []
 
 
@@ -359,6 +477,34 @@ def test_paused_set_refuses_mail_until_it_is_resumed(world) -> None:
         world.send("user@customer.example", "silent")
     world.gateway.run("configuration-set", "resume", "silent", "--account", DELEGATE)
     world.send("user@customer.example", "silent")
+
+
+# ---------------------------------------------------------------- SES's test messages
+
+
+@pytest.mark.parametrize("kind", ["bounce", "complaint", "delivery"])
+def test_topic_that_is_set_is_told_so(world, kind: str) -> None:
+    world.set(f"--{kind}-topic", world.owners)
+    said = (
+        f"You have successfully subscribed your Amazon SNS topic '{world.owners}' to receive"
+        f" '{kind.capitalize()}' notifications from Amazon SES for identity '{DOMAIN}'."
+    )
+    world.owner_hooks.wait_for_test(said)
+    [*_, newest] = world.gateway.run("event", "list", "--topic", world.owners, "--type", "Publish")[::-1]
+    body = world.gateway.run("event", "show", newest["id"])["body"]
+    assert body.startswith('{"notificationType":"AmazonSnsSubscriptionSucceeded","message":"You have ')
+    world.set(f"--{kind}-topic", "none")
+
+
+def test_destination_that_is_made_is_told_so_once(world) -> None:
+    said = "Successfully validated SNS topic for Amazon SES event publishing."
+    topic = listen(world.gateway, DELEGATE, "fresh", world.delegate_hooks.url)
+    destination(world.gateway, topic, "send", "fresh")
+    changed = ("fresh", "all", "--account", DELEGATE, "--events", "bounce")
+    world.gateway.run("configuration-set", "destination", *changed)
+    world.delegate_hooks.wait_for_test(said)
+    [one] = world.gateway.run("event", "list", "--topic", topic)
+    assert world.gateway.run("event", "show", one["id"])["body"] == said
 
 
 # ---------------------------------------------------------------- R3

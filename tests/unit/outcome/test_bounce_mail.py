@@ -10,6 +10,7 @@ from email.policy import default
 from email.utils import parsedate_to_datetime
 
 import pytest
+from flufl.bounce import all_failures
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -175,6 +176,21 @@ def test_block_without_a_reply_does_not_pretend_that_there_was_one() -> None:
     assert block["Diagnostic-Code"] == "X-Relay; timed out waiting for the next hop"
     assert block["Status"] == "4.4.2"
     assert block["Action"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("report", "passing", "permanent"),
+    [
+        pytest.param(replace(REPORT, recipients=(NOBODY, SILENT)), set(), {NOBODY, SILENT}, id="failure"),
+        pytest.param(DELAY, {SILENT}, set(), id="delay"),
+    ],
+)
+def test_mailing_list_software_reads_it(
+    report: Report, passing: set[FailedRecipient], permanent: set[FailedRecipient]
+) -> None:
+    """flufl.bounce is what Mailman has for it."""
+    found = all_failures(email.message_from_bytes(compose(report)))
+    assert found == tuple({one.address.encode() for one in of} for of in (passing, permanent))
 
 
 def test_every_recipient_has_a_block_of_its_own_in_order() -> None:
