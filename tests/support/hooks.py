@@ -29,20 +29,22 @@ class Posted:
 
 
 class Hooks:
-    """Listens on loopback from construction until ``close``; ``posted`` is what came."""
+    """Listens on loopback from construction until ``close``.
+
+    ``posted`` is what came about mail, ``tests`` what came when a topic was set somewhere.
+    """
 
     def __init__(self) -> None:
         self.posted: list[Posted] = []
-        posted = self.posted
+        self.tests: list[str] = []
+        take = self._take
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                event = json.loads(body)
-                if "mail" in event:  # else it is the first message to a topic that was put to use
-                    posted.append(Posted(self.headers["webhook-id"], event))
+                take(self.headers["webhook-id"], json.loads(body))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -54,6 +56,12 @@ class Hooks:
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
+
+    def _take(self, id_: str, event: dict[str, Any]) -> None:
+        if "mail" in event:
+            self.posted.append(Posted(id_, event))
+        else:
+            self.tests.append(event["message"])
 
     @property
     def url(self) -> str:
@@ -71,6 +79,14 @@ class Hooks:
                     return one
             time.sleep(0.02)
         raise TimeoutError(f"no {type_} about {message_id} within {seconds:.0f} s: {self.of(message_id)}")
+
+    def wait_for_test(self, message: str, seconds: float = 20) -> None:
+        """Until the test message has come; TimeoutError if it does not."""
+        give_up_at = time.monotonic() + seconds
+        while message not in self.tests:
+            if time.monotonic() > give_up_at:
+                raise TimeoutError(f"no test message {message!r} within {seconds:.0f} s: {self.tests}")
+            time.sleep(0.02)
 
     def close(self) -> None:
         self._server.shutdown()

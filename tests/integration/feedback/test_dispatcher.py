@@ -23,6 +23,7 @@ from relay.feedback.dispatcher import Dispatcher
 from relay.feedback.pace import Pace
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Outcome, Reply
 from relay.queue import event_rows
+from relay.queue.notifications import NO_EVENT
 from relay.queue.outbox import Outbox
 from relay.queue.settlement import Settlement
 from relay.queue.spool import Spool
@@ -122,16 +123,12 @@ class Bench:
         return one
 
     async def told(self) -> list[dict[str, Any]]:
-        """Everything that was queued for subscriptions, once the outbox is empty."""
+        """Every event that was queued for subscriptions, once the outbox is empty."""
         while await self.dispatcher._round():
             pass
         with self.store.read() as connection:
-            return [
-                dict(row)
-                for row in connection.execute(
-                    select(notification).where(notification.c.event_type != "Publish")
-                ).mappings()
-            ]
+            of_mail = select(notification).where(notification.c.event_id != NO_EVENT)
+            return [dict(row) for row in connection.execute(of_mail).mappings()]
 
     def mailed(self) -> list[Any]:
         with self.store.read() as connection:
@@ -192,6 +189,28 @@ async def test_each_party_is_told_in_its_own_shape_and_account(bench, ground):
         assert len(body["mail"]["headers"]) == 3
     assert bench.mailed() == []
     assert bench.states() == ["done"]
+
+
+def test_topic_is_sent_a_test_message_when_it_is_set_and_when_a_destination_is_made(ground, store):
+    mine = topic(ground, "mine", OWNER, "confirmed", "pending")
+    theirs = topic(ground, "theirs", DELEGATE, "confirmed", "dead", "confirmed")
+    choose(ground, topics={"bounce": mine})
+    choose(ground, topics={"bounce": "none"})
+    destination(ground, theirs, "bounce")
+    destination(ground, theirs, "bounce", "send")
+    with store.read() as connection:
+        rows = connection.execute(select(notification)).all()
+    validated = "Successfully validated SNS topic for Amazon SES event publishing."
+    subscribed = (
+        '{"notificationType":"AmazonSnsSubscriptionSucceeded","message":"You have successfully subscribed'
+        f" your Amazon SNS topic '{mine}' to receive 'Bounce' notifications from Amazon SES for identity"
+        " 'owner.example'.\"}"
+    )
+    assert sorted((row.account_id, row.event_id, row.body) for row in rows) == [
+        (OWNER, NO_EVENT, subscribed),
+        (DELEGATE, NO_EVENT, validated),
+        (DELEGATE, NO_EVENT, validated),
+    ]
 
 
 async def test_r13_nobody_asked_so_the_return_path_is_told(bench, ground):
