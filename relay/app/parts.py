@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay.api.front import APISettings, Front
 from relay.app.control import ground_on, quota_defaults
@@ -20,6 +20,7 @@ from relay.authorization.decision import Rules
 from relay.console.confirmation import ConfirmationPages
 from relay.console.sns import SNSDesk
 from relay.control.authentication import Authenticator, KeyHolders
+from relay.control.ground import Ground
 from relay.control.reputation import ReputationWatch
 from relay.control.revocation import Revocations
 from relay.control.verification import Watch
@@ -120,6 +121,10 @@ class _Queue:
 def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log: Log) -> Parts:
     """The parts of one worker process, not started."""
     ids = Ids(lease.worker_id)
+
+    def ground(actor: str) -> Ground:
+        return replace(ground_on(settings, store, secrets, actor), new_id=ids.next)
+
     writer = GroupWriter(store)
     spool = Spool(store, writer, ids.next)
     directory = Directory(store, secrets, _rules(settings), quota_defaults(settings))
@@ -171,12 +176,12 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     )
     renewal = Renewal(files(settings), pair, log)
     retention = Retention(writer, settings.retention.days, settlement.finished)
-    ground = ground_on(settings, store, secrets, "relay:verification")
-    verification = Watch(ground, ground.dns(), log)
-    judging = ground_on(settings, store, secrets, "relay:reputation")
+    checking = ground("relay:verification")
+    verification = Watch(checking, checking.dns(), log)
+    judging = ground("relay:reputation")
     readiness = Readiness(intake, writer)
-    pages = ConfirmationPages(ground_on(settings, store, secrets, "http:confirm"), log)
-    desk = SNSDesk(ground_on(settings, store, secrets, "http:sns"), log)
+    pages = ConfirmationPages(ground("http:confirm"), log)
+    desk = SNSDesk(ground("http:sns"), log)
     revoked = settings.delivery.revoked
     revocations = None
     if revoked != "release":
@@ -185,7 +190,7 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
     front = Front(
         _api_settings(settings),
         KeyHolders(directory),
-        ground_on(settings, store, secrets, "api"),
+        ground("api"),
         intake,
         desk.answer,
         StoreUnavailable,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.control import accounts, tags
-from relay.control.ground import ControlError, Ground, new_id, now
+from relay.control.ground import ControlError, Ground, now
 from relay.control.topics import announce
 from relay.outcome.events import TYPES
 from relay.store import configuration_sets, topics
@@ -80,7 +80,9 @@ def create(
     values = {"sending_enabled": True, "tls_policy": "OPTIONAL", **given}
     if suppressed_reasons is not None:
         values["suppressed_reasons"] = write_reasons(suppressed_reasons)
-    row = ConfigurationSetRow(id=new_id(), account_id=account_id, name=name, created_at=now(), **values)
+    row = ConfigurationSetRow(
+        id=ground.new_id(), account_id=account_id, name=name, created_at=now(), **values
+    )
     with ground.write() as write:
         if configuration_sets.find(write.connection, account_id, name):
             raise ControlError("already_exists", f"account {account_id} has a set {name} already")
@@ -175,10 +177,10 @@ def put_destination(
             )
         topic = _checked_topic(write, account_id, topic_arn)
         if held is None:
-            announce(write, topic, _VALIDATED)
+            announce(ground, write, topic, _VALIDATED)
         # SES leaves a new one off unless it is told otherwise; a command that makes one means it.
         is_on = wanted.enabled if wanted.enabled is not None else (held.enabled if held else True)
-        row = DestinationRow(held.id if held else new_id(), name, is_on, types, topic_arn)
+        row = DestinationRow(held.id if held else ground.new_id(), name, is_on, types, topic_arn)
         configuration_sets.put_destination(write, of, row)
     return show(ground, account_id, set_name)
 

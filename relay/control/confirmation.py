@@ -15,7 +15,7 @@ from email.utils import format_datetime
 import orjson
 
 from relay.authorization.identities import identity_arn
-from relay.control.ground import ControlError, Ground, letters, new_id, now
+from relay.control.ground import ControlError, Ground, letters, now
 from relay.control.proof import FAILED, PENDING, SUCCESS
 from relay.queue.spool import NewMessage, insert_messages
 from relay.queue.values import QueuedMessage, QueuedRecipient
@@ -117,7 +117,7 @@ def _hashed(code: str) -> str:
 
 
 def _mail(ground: Ground, row: IdentityRow, code: str, at: int, until: int) -> NewMessage:
-    message_id = new_id()
+    message_id = ground.new_id()
     octets = _octets(ground, row, code, at, until, ses_message_id(message_id))
     head, _, body = octets.partition(b"\r\n\r\n")
     arn = identity_arn(ground.region, row.account_id, row.name)

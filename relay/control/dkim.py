@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from relay.control.ground import ControlError, Ground, letters, new_id, now
+from relay.control.ground import ControlError, Ground, letters, now
 from relay.signing.dkim import (
     KeyRefused,
     PrivateKey,
@@ -90,7 +90,7 @@ def seal_key(
     ground: Ground, write: ControlWrite, of: IdentityRow, key: NewKey, status: str = "signing"
 ) -> None:
     """Store the key, its private half sealed."""
-    key_id = new_id()
+    key_id = ground.new_id()
     sealed = ground.secrets.seal(key.pem, identities.key_place(key_id))
     row = KeyRow(key_id, key.selector, key.algorithm, key.public_record, status)
     identities.add_key(write, of, row, sealed, now())

@@ -53,11 +53,11 @@ def choose(ground: Ground, name: str, account_id: str, chosen: Chosen) -> Identi
         for action, values in _changes(write, row, chosen):
             identities.change(write, row, action, **values)
         for kind, arn in chosen.topics.items():
-            _greet(write, row, kind, arn)
+            _greet(ground, write, row, kind, arn)
     return show(ground, name, account_id)
 
 
-def _greet(write: ControlWrite, row: IdentityRow, kind: str, arn: str) -> None:
+def _greet(ground: Ground, write: ControlWrite, row: IdentityRow, kind: str, arn: str) -> None:
     """The first message to a topic that an identity was given, as SES has it."""
     topic = None if arn == NONE else topics.find_topic(write.connection, arn)
     if topic is None:
@@ -67,7 +67,7 @@ def _greet(write: ControlWrite, row: IdentityRow, kind: str, arn: str) -> None:
         f" notifications from Amazon SES for identity '{row.name}'."
     )
     message = {"notificationType": "AmazonSnsSubscriptionSucceeded", "message": text}
-    announce(write, topic, orjson.dumps(message).decode())
+    announce(ground, write, topic, orjson.dumps(message).decode())
 
 
 def _changes(write: ControlWrite, row: IdentityRow, chosen: Chosen) -> Iterator[tuple[str, dict[str, Any]]]:

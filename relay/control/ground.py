@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING
 from relay.control.proof import SES_INTERVALS, Intervals
 from relay.control.subscribing import SNS_SUBSCRIBING, Subscribing
 from relay.outcome.reputation import Limits
+from relay.queue.ids import SEQUENCES, Ids
 from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.store.changes import ControlWrite, control_write
 from relay.store.engine import Store
 from relay.store.engine import StoreUnavailable as StoreUnavailable  # pages know control only
 from relay.store.secrets import Secrets
-from relay.submission.identifiers import compose_id
 
 if TYPE_CHECKING:
     from relay.resolver import DNS
 
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-# Worker number 0 is the control plane's; its ids differ by chance within a millisecond.
+# Worker number 0 is that of commands.
 CONTROL_WORKER = 0
+
+
+# Commands run beside each other: within a millisecond each begins somewhere else.
+new_id = Ids(CONTROL_WORKER, lambda: random.randbelow(SEQUENCES)).next
 
 
 def no_dns() -> DNS:
@@ -51,7 +55,7 @@ class Ground:
     ``simulator_domain`` is that of the mailbox simulator, empty for none.  ``public_url`` is where our
     pages are, empty if they are for nobody else.  ``reputation`` is what rates are held against,
     ``subscribing`` what the operator lets subscriptions do; ``hears_reports`` tells that something of ours
-    listens for reports on mail that has left.
+    listens for reports on mail that has left.  ``new_id`` makes keys: a worker has its own.
     """
 
     store: Store
@@ -68,6 +72,7 @@ class Ground:
     reputation: Limits = Limits()  # noqa: RUF009  # frozen
     hears_reports: bool = False
     subscribing: Subscribing = SNS_SUBSCRIBING
+    new_id: Callable[[], int] = new_id
 
     @contextmanager
     def write(self) -> Iterator[ControlWrite]:
@@ -79,10 +84,6 @@ class Ground:
 def now() -> int:
     """Microseconds UTC."""
     return time.time_ns() // 1000
-
-
-def new_id() -> int:
-    return compose_id(time.time_ns() // 1_000_000, CONTROL_WORKER, random.randbelow(4096))
 
 
 def letters(count: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from relay.authorization.identities import IdentityArn, identity_arn, parse_identity_arn
 from relay.control import accounts, confirmation, reputation, tags
 from relay.control.dkim import new_key, seal_key
-from relay.control.ground import ControlError, Ground, new_id, now
+from relay.control.ground import ControlError, Ground, now
 from relay.store import identities, usage
 from relay.store import tags as stored_tags
 from relay.store.identities import IdentityRow as IdentityRow  # the API shows it
@@ -129,7 +129,7 @@ def create(
     status = "SUCCESS" if verified else "PENDING"
     at = now()
     row = IdentityRow(
-        id=new_id(),
+        id=ground.new_id(),
         account_id=account_id,
         name=name,
         type=DOMAIN if is_domain else EMAIL_ADDRESS,

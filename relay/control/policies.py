@@ -12,7 +12,7 @@ from relay.authorization.outsiders import lends_outside
 from relay.authorization.policy import Policy, PolicyError, compile_policy, unreadable
 from relay.authorization.request import caller
 from relay.authorization.storable import check_storable
-from relay.control.ground import ControlError, Ground, new_id, now
+from relay.control.ground import ControlError, Ground, now
 from relay.control.identities import IdentityView, by_arn
 from relay.control.users import lines_of
 from relay.store import identities
@@ -50,7 +50,7 @@ def put(ground: Ground, arn: str, name: str, document: str) -> Stored:
         names = identities.policies(write.connection, view.row.id)
         if name not in names and len(names) >= _MOST_POLICIES:
             raise ControlError("limit_exceeded", f"{view.row.name} has {_MOST_POLICIES} policies already")
-        identities.put_policy(write, view.row, new_id(), name, document, now())
+        identities.put_policy(write, view.row, ground.new_id(), name, document, now())
     return Stored(view, name, tuple(lines_of(findings.warnings)))
 
 

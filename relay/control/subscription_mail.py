@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from relay.control.ground import Ground, new_id, now
+from relay.control.ground import Ground, now
 from relay.queue.spool import NewMessage, insert_messages
 from relay.queue.values import QueuedMessage, QueuedRecipient
 from relay.store.changes import ControlWrite
@@ -43,7 +43,7 @@ or give this code to whoever runs the relay"""
 
 def ask(ground: Ground, write: ControlWrite, one: Subscribed, token: str) -> None:
     """Mail the token to the address, by our own queue and from the null sender."""
-    message_id, at, row = new_id(), now(), one.row
+    message_id, at, row = ground.new_id(), now(), one.row
     arn = topic_arn(ground.region, one.topic.account_id, one.topic.name)
     until = row.expires_at or at
     octets = _octets(ground, one, arn, token, at, ses_message_id(message_id))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from relay.control import accounts, tags
-from relay.control.ground import ControlError, Ground, new_id, now
+from relay.control.ground import ControlError, Ground, now
 from relay.store import tags as stored_tags
 from relay.store import templates
 from relay.store.templates import TemplateRow as TemplateRow  # the API shows it
@@ -32,7 +32,7 @@ def create(
     accounts.get(ground, account_id)
     if not _NAME(name):
         raise ControlError("invalid_name", f"{name!r}: a template's name has 1 to 64 of A-Z a-z 0-9 _ -")
-    row = TemplateRow(new_id(), account_id, name, subject, text, html, now())
+    row = TemplateRow(ground.new_id(), account_id, name, subject, text, html, now())
     _check(row)
     with ground.write() as write:
         if templates.find(write.connection, account_id, name):

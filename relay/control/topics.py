@@ -18,7 +18,7 @@ import orjson
 
 from relay.control import accounts, endpoints, subscription_mail
 from relay.control.endpoints import Endpoint
-from relay.control.ground import ControlError, Ground, letters, new_id, now
+from relay.control.ground import ControlError, Ground, letters, now
 from relay.queue import notification_views
 from relay.queue.notifications import NO_EVENT, NewNotification, insert_notifications
 from relay.store import topics
@@ -86,7 +86,7 @@ def create(ground: Ground, account_id: str, name: str, signature_version: int = 
     with ground.write() as write:
         if topics.find_topic(write.connection, arn):
             raise ControlError("already_exists", f"{arn} exists already")
-        topics.add(write, TopicRow(new_id(), account_id, name, signature_version, now()))
+        topics.add(write, TopicRow(ground.new_id(), account_id, name, signature_version, now()))
     return arn
 
 
@@ -166,16 +166,16 @@ def publish(ground: Ground, arn: str, message: str) -> str:
         except orjson.JSONDecodeError:
             raise ControlError("invalid_value", "a message that begins with { is JSON") from None
     with ground.write() as write:
-        told = announce(write, _present(topics.find_topic(write.connection, arn), arn), message)
+        told = announce(ground, write, _present(topics.find_topic(write.connection, arn), arn), message)
         write.note(arn, "Publish", subscriptions=told)
     return str(uuid.uuid4())
 
 
-def announce(write: ControlWrite, row: TopicRow, message: str) -> int:
+def announce(ground: Ground, write: ControlWrite, row: TopicRow, message: str) -> int:
     """Tell the topic's confirmed subscriptions, in the caller's transaction; gives their number."""
     told = [one for one in topics.subscriptions(write.connection, row) if one.state == CONFIRMED]
     new = [
-        NewNotification(new_id(), one.account_id, one.id, NO_EVENT, _PUBLISHED, message, now())
+        NewNotification(ground.new_id(), one.account_id, one.id, NO_EVENT, _PUBLISHED, message, now())
         for one in told
     ]
     insert_notifications(write.connection, new)
@@ -217,7 +217,7 @@ def _new(
     ground: Ground, of: TopicRow, to: Endpoint, raw: bool, before: SubscriptionRow | None
 ) -> tuple[SubscriptionRow, str | None]:
     """The row, and the secret that is to be shown; a subscription that is asked again keeps its ARN."""
-    id_, at = new_id(), now()
+    id_, at = ground.new_id(), now()
     known: dict[str, str] = {"basic": to.basic} if to.basic else {}
     shown = token = None
     if to.needs_confirmation:
@@ -248,12 +248,12 @@ def _ask(ground: Ground, write: ControlWrite, one: Subscribed) -> None:
         subscription_mail.ask(ground, write, one, _token(ground, one.row))
         return
     arn = topic_arn(ground.region, one.topic.account_id, one.topic.name)
-    _handshake(write, one, "SubscriptionConfirmation", _ASK_TO_CONFIRM.format(arn=arn))
+    _handshake(ground, write, one, "SubscriptionConfirmation", _ASK_TO_CONFIRM.format(arn=arn))
 
 
-def _handshake(write: ControlWrite, one: Subscribed, kind: str, text: str) -> None:
+def _handshake(ground: Ground, write: ControlWrite, one: Subscribed, kind: str, text: str) -> None:
     row = one.row
-    new = NewNotification(new_id(), row.account_id, row.id, NO_EVENT, kind, text, now())
+    new = NewNotification(ground.new_id(), row.account_id, row.id, NO_EVENT, kind, text, now())
     insert_notifications(write.connection, [new])
 
 
@@ -335,7 +335,7 @@ def unsubscribe(ground: Ground, arn: str) -> None:
             return
         expires_at = now() + ground.subscribing.confirm_seconds * 1_000_000
         topics.change_subscription(write, one, "Unsubscribe", state=UNSUBSCRIBED, expires_at=expires_at)
-        _handshake(write, one, "UnsubscribeConfirmation", _ASK_IF_MEANT.format(arn=arn))
+        _handshake(ground, write, one, "UnsubscribeConfirmation", _ASK_IF_MEANT.format(arn=arn))
 
 
 def _subscribed(write: ControlWrite, arn: str) -> Subscribed:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from relay.authorization.policy import PolicyError, compile_user_policy
 from relay.control import accounts
-from relay.control.ground import ControlError, Ground, letters, new_id, now
+from relay.control.ground import ControlError, Ground, letters, now
 from relay.store import credentials, identities, users
 from relay.store.users import UserRow
 
@@ -48,12 +48,12 @@ def create(ground: Ground, name: str, account_id: str, path: str = "/", tags: It
         raise ControlError("invalid_path", f"{path!r}: a path begins and ends with /, such as /apps/")
     accounts.get(ground, account_id)
     at = now()
-    user = UserRow(new_id(), account_id, name, path, "AIDA" + letters(17), _tags(tags), at)
+    user = UserRow(ground.new_id(), account_id, name, path, "AIDA" + letters(17), _tags(tags), at)
     with ground.write() as write:
         if users.find(write.connection, account_id, name):
             raise ControlError("already_exists", f"account {account_id} has a user {name} already")
         users.add(write, user)
-        users.put_policy(write, user, new_id(), FIRST_POLICY_NAME, FIRST_POLICY, at)
+        users.put_policy(write, user, ground.new_id(), FIRST_POLICY_NAME, FIRST_POLICY, at)
     return user
 
 
@@ -121,7 +121,7 @@ def put_policy(ground: Ground, name: str, account_id: str, policy_name: str, doc
     except PolicyError as error:
         raise ControlError("invalid_policy", _listed(error)) from error
     with ground.write() as write:
-        users.put_policy(write, user, new_id(), policy_name, document, now())
+        users.put_policy(write, user, ground.new_id(), policy_name, document, now())
     return user
 
 

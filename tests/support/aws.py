@@ -22,6 +22,7 @@ _CONFIG = Config(
     retries={"total_max_attempts": 1, "mode": "standard"},
     connect_timeout=5,
     read_timeout=60,
+    max_pool_connections=20,
     proxies={},
 )
 

@@ -6,6 +6,7 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -206,3 +207,12 @@ def throttled(client: Any, name: str, code: str) -> None:
             if answers[-1] == code:
                 return
     pytest.fail(f"{name}: {answers}")
+
+
+def test_many_calls_at_once_all_succeed(admin: Key) -> None:
+    """Things that are made in one millisecond have keys of their own."""
+    v2 = admin.client("sesv2")
+    with ThreadPoolExecutor(20) as pool:
+        names = [f"atonce{number}" for number in range(300)]
+        list(pool.map(lambda name: v2.create_configuration_set(ConfigurationSetName=name), names))
+    assert v2.get_configuration_set(ConfigurationSetName="atonce299")
