@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from relay.feedback import envelope, sns_message
 from relay.feedback.posting import NotPosted, Post
@@ -31,11 +32,13 @@ class AWS:
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict)
     _queues: dict[str, str] = field(default_factory=dict)
     _making: threading.Lock = field(default_factory=threading.Lock)
+    at_once: ClassVar[int] = 1
 
     def lane(self, connections: int) -> AWS:
         return self
 
-    async def post(self, one: Post) -> NewMessage | None:
+    async def post(self, these: Sequence[Post]) -> NewMessage | None:
+        [one] = these
         message = one.notification.body
         if one.to.row.protocol == "sqs" and not one.to.row.raw_delivery:
             message = (await sns_message.compose(one, self.signer)).decode()

@@ -7,12 +7,13 @@ no notification tells of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
+from typing import ClassVar
 
 import orjson
 
@@ -42,12 +43,14 @@ class Email:
     public_url: str
     expire_seconds: int
     next_id: Callable[[], int]
+    at_once: ClassVar[int] = 1
 
     def lane(self, connections: int) -> Email:
         return self
 
-    async def post(self, one: Post) -> NewMessage | None:
+    async def post(self, these: Sequence[Post]) -> NewMessage | None:
         """The mail, which is queued in the transaction that says it was."""
+        [one] = these
         message_id, at, address = self.next_id(), time.time_ns() // 1000, one.to.row.endpoint
         octets = self._octets(one, ses_message_id(message_id))
         head, _, body = octets.partition(b"\r\n\r\n")

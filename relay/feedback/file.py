@@ -1,7 +1,7 @@
 """``file``: a line of JSON for each notification, appended to a file below the operator's directory.
 
-The file is opened for each line, so that whoever rotates logs may move it away at any time; it is locked
-while it is written, for other workers, and synced before the notification counts as posted.
+What waits is written together: opened, locked for other workers, written, synced and closed once, so that
+whoever rotates logs may move the file away at any time.  Nothing counts as posted before it is synced.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import asyncio
 import fcntl
 import os
 import stat
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from relay.feedback import envelope
 from relay.feedback.posting import NotPosted, Post
@@ -25,16 +27,18 @@ class File:
 
     directory: Path | None
     threads: Executor
+    at_once: ClassVar[int] = 100
 
     def lane(self, connections: int) -> File:
         return self
 
-    async def post(self, one: Post) -> NewMessage | None:
+    async def post(self, these: Sequence[Post]) -> NewMessage | None:
         if self.directory is None:
             raise NotPosted("files are not written: [webhooks] file_directory is empty")
-        path = self.directory / one.to.row.endpoint
+        path = self.directory / these[0].to.row.endpoint
+        lines = b"".join([line(one) for one in these])
         try:
-            await asyncio.get_running_loop().run_in_executor(self.threads, append, path, line(one))
+            await asyncio.get_running_loop().run_in_executor(self.threads, append, path, lines)
         except OSError as error:
             raise NotPosted(f"{path}: {error.strerror or error}") from error
         return None
@@ -54,7 +58,7 @@ def line(one: Post) -> bytes:
 
 
 def append(path: Path, octets: bytes) -> None:
-    """The whole line, durable, or nothing."""
+    """All of it, durable, or nothing."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A pipe without a reader must not hold us: it is refused below, and so is what a link points to.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from relay.feedback import envelope, sns_message
 from relay.feedback.posting import NotPosted, Post
@@ -33,11 +35,14 @@ class HTTP:
 class HTTPLane:
     """The connections to one endpoint."""
 
+    at_once: ClassVar[int] = 1
+
     def __init__(self, way: HTTP, connections: Connections) -> None:
         self._way = way
         self._connections = connections
 
-    async def post(self, one: Post) -> NewMessage | None:
+    async def post(self, these: Sequence[Post]) -> NewMessage | None:
+        [one] = these
         known = sns_message.known(self._way.secrets, one)
         kind = sns_message.kind(one)
         headers = _headers(one, kind)

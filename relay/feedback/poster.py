@@ -207,39 +207,56 @@ class Poster:
 
     async def _work(self, lane: _Open) -> None:
         while lane.waiting:
-            one = lane.waiting.popleft()
+            count = min(len(lane.waiting), lane.way.at_once)
+            if these := self._wanted(lane, [lane.waiting.popleft() for _ in range(count)]):
+                await self._try(lane, these)
+        # In the same breath as the look at what waits: else something handed over between would lie there.
+        if (task := asyncio.current_task()) is not None:
+            lane.busy.discard(task)
+
+    def _wanted(self, lane: _Open, these: Sequence[Post]) -> list[Post]:
+        """Those that are to be posted; what becomes of the others is clear."""
+        wanted = []
+        for one in these:
             if _is_moot(one):
                 self._end(lane, Told(one.notification))
             elif not _is_told(one):
                 self._end(lane, Told(one.notification, f"the subscription is {one.to.row.state}"))
             else:
-                await self._try(lane, one)
-        # In the same breath as the look at what waits: else something handed over between would lie there.
-        if (task := asyncio.current_task()) is not None:
-            lane.busy.discard(task)
+                wanted.append(one)
+        return wanted
 
-    async def _try(self, lane: _Open, one: Post) -> None:
+    async def _try(self, lane: _Open, these: Sequence[Post]) -> None:
         try:
             async with self._places:
-                mail = await lane.way.post(one)
+                mail = await lane.way.post(these)
         except (NotPosted, StoreUnavailable) as error:
-            self._failed(lane, one, str(error))
+            self._failed(lane, these, str(error))
         except Exception as error:
-            self._log("post failed", level="error", id=one.message_id, traceback=traceback.format_exc())
-            self._failed(lane, one, repr(error))
+            ids = " ".join(one.message_id for one in these)
+            self._log("post failed", level="error", id=ids, traceback=traceback.format_exc())
+            self._failed(lane, these, repr(error))
         else:
-            self._posted(lane, one, mail)
+            self._posted(lane, these, mail)
 
-    def _posted(self, lane: _Open, one: Post, mail: NewMessage | None) -> None:
+    def _posted(self, lane: _Open, these: Sequence[Post], mail: NewMessage | None) -> None:
         lane.state = lane.state.succeeded()
-        metrics.NOTIFICATIONS.labels("posted").inc()
-        self._log("notified", level="debug", id=one.message_id, subscription=one.subscription_arn)
-        self._end(lane, Told(one.notification, mail=mail))
+        metrics.NOTIFICATIONS.labels("posted").inc(len(these))
+        for one in these:
+            self._log("notified", level="debug", id=one.message_id, subscription=one.subscription_arn)
+            self._end(lane, Told(one.notification, mail=mail))
 
-    def _failed(self, lane: _Open, one: Post, error: str) -> None:
+    def _failed(self, lane: _Open, these: Sequence[Post], error: str) -> None:
+        """What failed together is one failure of the lane."""
+        lane.state = lane.state.failed(time.monotonic(), self._settings.retry, self._chance())
+        for one in these:
+            self._end(lane, self._failure(one, error))
+        if lane.state.rests_until > time.monotonic():
+            self._give_back(lane)
+
+    def _failure(self, one: Post, error: str) -> Told:
         settings, attempts = self._settings, one.notification.attempts + 1
         retry = lanes.retry_seconds(attempts, settings.retry, settings.give_up_seconds, self._chance())
-        lane.state = lane.state.failed(time.monotonic(), settings.retry, self._chance())
         metrics.NOTIFICATIONS.labels("failed" if retry is not None else "dead").inc()
         self._log(
             "not notified",
@@ -251,9 +268,7 @@ class Poster:
             attempts=attempts,
             retry_seconds=None if retry is None else int(retry),
         )
-        self._end(lane, Told(one.notification, error, retry))
-        if lane.state.rests_until > time.monotonic():
-            self._give_back(lane)
+        return Told(one.notification, error, retry)
 
     def _end(self, lane: _Open, told: Told) -> None:
         lane.in_hand -= 1

@@ -1,9 +1,10 @@
-"""What the protocols have in common: one notification on its way to one subscription."""
+"""What the protocols have in common: notifications on their way to one subscription."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from relay.queue.notifications import Notification
 from relay.queue.spool import NewMessage
@@ -39,8 +40,11 @@ class Post:
 class Lane(Protocol):
     """The way to one subscription, with what it keeps open meanwhile."""
 
-    async def post(self, one: Post) -> NewMessage | None:
-        """NotPosted, or it is there; a mail is to be queued when that is recorded."""
+    # How many it takes together: most protocols send each by itself.
+    at_once: ClassVar[int]
+
+    async def post(self, these: Sequence[Post]) -> NewMessage | None:
+        """NotPosted and none of them is there, or all are; a mail is to be queued when that is recorded."""
         ...
 
     async def aclose(self) -> None: ...

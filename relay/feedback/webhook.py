@@ -10,7 +10,9 @@ import base64
 import hashlib
 import hmac
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from relay.feedback import envelope, sns_message
 from relay.feedback.http import authorization, send
@@ -40,11 +42,14 @@ class Webhook:
 class WebhookLane:
     """The connections to one receiver."""
 
+    at_once: ClassVar[int] = 1
+
     def __init__(self, way: Webhook, connections: Connections) -> None:
         self._way = way
         self._connections = connections
 
-    async def post(self, one: Post) -> NewMessage | None:
+    async def post(self, these: Sequence[Post]) -> NewMessage | None:
+        [one] = these
         known = sns_message.known(self._way.secrets, one)
         body, at = envelope.document(one.notification.body), int(time.time())
         headers = [

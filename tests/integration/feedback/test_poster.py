@@ -19,7 +19,7 @@ from sqlalchemy import select, update
 
 from relay.control import notifications, topics
 from relay.control.ground import ControlError
-from relay.feedback import caretaker
+from relay.feedback import caretaker, file
 from relay.feedback import poster as poster_module
 from relay.queue import workers
 from relay.store.tables import body_chunk, message, notification, recipient, subscription, worker
@@ -282,6 +282,40 @@ async def test_file_gets_a_line_each_from_several_workers(world: World):
     lines = [json.loads(line) for line in (directory / "raw.jsonl").read_text().splitlines()]
     assert sorted(line["n"] for line in lines) == [0, 1, 2]  # in no order that is promised
     assert (directory / "team/events.jsonl").stat().st_mode & 0o077 == 0
+
+
+async def test_file_is_synced_once_for_what_waits_together(world: World, monkeypatch: pytest.MonkeyPatch):
+    written: list[int] = []
+    write = file.append
+
+    def append(path: Path, octets: bytes) -> None:
+        written.append(octets.count(b"\n"))
+        write(path, octets)
+
+    monkeypatch.setattr("relay.feedback.file.append", append)
+    arn = world.subscribe("file", "events.jsonl")
+    world.put(arn, 200)
+    async with world.posting():
+        await world.all_are("done")
+    assert sum(written) == 200
+    assert len(written) < 20
+    assert max(written) > 20
+
+
+async def test_what_failed_together_is_one_failure_of_its_lane(world: World):
+    """Else a full disk of a minute would silence the file for as long as if it had been full for hours."""
+    arn = world.subscribe("file", "events.jsonl")
+    directory = world.settings.file_directory
+    assert directory is not None
+    async with world.posting():
+        world.put(arn, 100)
+        await world.all_are("done")
+        (directory / "events.jsonl").unlink()
+        (directory / "events.jsonl").mkdir()
+        world.put(arn, 40)
+        await world.until(lambda: world.row(arn).failing_since is not None)
+        (directory / "events.jsonl").rmdir()
+        await world.all_are("done")
 
 
 async def test_file_that_was_rotated_away_is_made_anew(world: World):
