@@ -72,8 +72,12 @@ def create(
 
 def get(ground: Ground, account_id: str) -> AccountRow:
     with ground.store.read() as connection:
-        row = accounts.find(connection, account_id)
-    return _present(row, account_id)
+        return require(connection, account_id)
+
+
+def require(connection: Any, account_id: str) -> AccountRow:
+    """The account, within the caller's transaction; ControlError if there is none."""
+    return _present(accounts.find(connection, account_id), account_id)
 
 
 def quota_of(ground: Ground, row: AccountRow) -> Quota:

@@ -74,7 +74,6 @@ def create(
     labels: Mapping[str, str] | None = None,
 ) -> SetView:
     """A new set; mail names it in X-SES-CONFIGURATION-SET.  Reasons are those of ``suppress``."""
-    accounts.get(ground, account_id)
     _check_name("configuration set", name)
     given = {column: value for column, (_, value) in (options or Options()).changes().items()}
     values = {"sending_enabled": True, "tls_policy": "OPTIONAL", **given}
@@ -84,6 +83,7 @@ def create(
         id=ground.new_id(), account_id=account_id, name=name, created_at=now(), **values
     )
     with ground.write() as write:
+        accounts.require(write.connection, account_id)
         if configuration_sets.find(write.connection, account_id, name):
             raise ControlError("already_exists", f"account {account_id} has a set {name} already")
         configuration_sets.add(write, row)

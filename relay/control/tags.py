@@ -48,6 +48,8 @@ def put(ground: Ground, account_id: str, arn: str, added: Mapping[str, str]) -> 
 
 def add(write: ControlWrite, account_id: str, arn: str, added: Mapping[str, str]) -> None:
     """The same within a transaction, for a thing that is there."""
+    if not added:
+        return
     for name, value in added.items():
         if not 1 <= len(name) <= _LONGEST_NAME or len(value) > _LONGEST_VALUE:
             raise ControlError(
