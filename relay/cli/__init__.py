@@ -21,7 +21,7 @@ _COMMANDS = {
     "user": "IAM users and their own policies.",
     "credential": "Access keys and SMTP passwords.",
     "identity": "Domains and addresses that mail is sent from.",
-    "configuration-set": "What an account fixes for the mail that names one: TLS, sending.",
+    "configuration-set": "What an account fixes for the mail that names one: TLS, time, who is told.",
     "suppression": "Addresses that an account no longer sends to.",
     "topic": "Topics: who is told of bounces, complaints and other events.",
     "event": "What was told of events, what was not, and telling it again.",

@@ -48,6 +48,8 @@ def _show(view: SetView, as_json: bool) -> None:
         for one in view.destinations
     ]
     if not as_json:
+        reasons = record["suppressed_reasons"]
+        record["suppressed_reasons"] = "as the account" if reasons is None else reasons or "none"
         record["created_at"] = instant(view.row.created_at)
     show_record(record, as_json=as_json)
 

@@ -59,7 +59,7 @@ def _lines(value: Any) -> list[str]:
     if isinstance(value, bool):
         return ["yes" if value else "no"]
     if isinstance(value, Mapping):
-        return [f"{name}={one}" for name, one in value.items()] or ["-"]
+        return [f"{name}={','.join(_lines(one))}" for name, one in value.items()] or ["-"]
     if isinstance(value, list | tuple):
         return [" ".join(_lines(one)) for one in value] or ["-"]
     return str(value).splitlines() or [""]

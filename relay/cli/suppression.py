@@ -105,7 +105,9 @@ def add(ground: Ground, as_json: bool, address: str, account_id: str, reason: st
     """Send no more to an address."""
     from relay.control import suppression
 
-    show_record(_record(suppression.add(ground, account_id, address, reason.upper())), as_json=as_json)
+    entry = suppression.add(ground, account_id, address, reason.upper())
+    record = _record(entry)
+    show_record(record if as_json else {**record, "at": instant(entry.at)}, as_json=as_json)
 
 
 @command.command(name="remove")

@@ -100,6 +100,12 @@ def memory_bytes(session: int) -> int:
     return largest
 
 
+def session_of(gateway: Gateway) -> int:
+    """The session that the gateway's processes are in."""
+    assert gateway.process is not None
+    return gateway.process.pid
+
+
 def set_up(directory: Path, sink: Sink, workers: int, url: str | None) -> tuple[Gateway, Login]:
     settings = {"RELAY_RELAY__WORKERS": str(workers), "RELAY_SMTP__ALLOW_PLAINTEXT_AUTH": "true"}
     if url:
@@ -144,8 +150,7 @@ def untold(gateway: Gateway) -> tuple[int, int]:
 def measure(
     gateway: Gateway, login: Login, client: Path, message: Path, connections: int, count: int
 ) -> None:
-    assert gateway.process is not None
-    session = gateway.process.pid
+    session = session_of(gateway)
     before, started = cpu_seconds(session), time.perf_counter()
     done = subprocess.run(
         [
@@ -167,13 +172,18 @@ def measure(
     )
 
 
-def print_telling(gateway: Gateway) -> None:
-    """How far behind the telling was when all was delivered, and how long it took to come after."""
+def print_telling(gateway: Gateway, cpu_before: float, count: int) -> None:
+    """How far behind the telling was when all was delivered, how long it took to come after, and what
+    accepting, delivering and telling cost together."""
     started, behind = time.perf_counter(), untold(gateway)
     while any(untold(gateway)):
         time.sleep(0.1)
     seconds = time.perf_counter() - started
-    print(f"  behind then: {behind[0]} events, {behind[1]} notifications; all told {seconds:.1f} s later")
+    cpu = cpu_seconds(session_of(gateway)) - cpu_before
+    print(
+        f"  behind then: {behind[0]} events, {behind[1]} notifications; all told {seconds:.1f} s later,"
+        f" {cpu / count * 1000:.3f} ms CPU a message in all"
+    )
 
 
 def drain(gateway: Gateway, started: float) -> float:
@@ -219,9 +229,10 @@ def main() -> None:
             usual = [message_of(size, directory, fields) for size in (4_000, 50_000)]
             for message in options.message or usual:
                 for connections in options.connections or [10, 40]:
+                    before = cpu_seconds(session_of(gateway))
                     measure(gateway, login, client, message, connections, options.count)
                     if options.events:
-                        print_telling(gateway)
+                        print_telling(gateway, before, options.count)
         finally:
             gateway.stop()
             sink.close()
