@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from relay.app.recorder import Recorder
+from relay.store.engine import Store
+from relay.store.tables import configuration_set
 from tests.e2e.test_durability import Load
 from tests.support.gateway import (
     DELEGATE,
@@ -173,6 +176,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, full: str) -> Iterator[World
     destination(gateway, one.delegates, ALL_EVENTS)
     gateway.run("configuration-set", "create", "silent", "--account", DELEGATE)
     gateway.run("topic", "allow", one.delegates, "--account", OWNER)
+    destination(gateway, one.delegates, ALL_EVENTS, "short")
+    shorten(gateway, "short", seconds=3)
     gateway.start()
     yield one
     assert gateway.stop() == 0, gateway.log()
@@ -180,6 +185,15 @@ def world(tmp_path_factory: pytest.TempPathFactory, full: str) -> Iterator[World
     recorder.close()
     for each in hooks:
         each.close()
+
+
+def shorten(gateway: Gateway, name: str, seconds: int) -> None:
+    """Less time for mail of the set than the command gives: five minutes is the least, as in SES."""
+    store = Store(f"sqlite:///{gateway.directory / 'relay.db'}")
+    with store.write() as connection:
+        of = configuration_set.c.name == name
+        connection.execute(update(configuration_set).where(of).values(max_delivery_seconds=seconds))
+    store.dispose()
 
 
 # ---------------------------------------------------------------- the table
@@ -445,6 +459,13 @@ def test_time_of_the_set_is_the_messages(world) -> None:
     hasty, _ = world.send("user@customer.example", "hasty")
     shown = world.gateway.run("message", "show", hasty)
     assert shown["expires_at"] - shown["received_at"] == 300_000_000
+
+
+def test_time_of_the_set_that_ran_out_is_told_as_such(world) -> None:
+    message_id, _ = world.send("hurried@full.example", "short")
+    told = world.delegate_hooks.wait_for(message_id, "event:Bounce").event["bounce"]
+    assert (told["bounceType"], told["bounceSubType"]) == ("Transient", "CustomTimeoutExceeded")
+    assert told["bouncedRecipients"][0]["diagnosticCode"] == "smtp; 452 4.2.2 Mailbox full"
 
 
 def test_two_tags_stand_in_the_feedback_id(world) -> None:
