@@ -7,22 +7,15 @@ It serves once, and for 24 hours.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime
-
-import orjson
 
 from relay.authorization.identities import identity_arn
 from relay.control.ground import ControlError, Ground, letters, now
 from relay.control.proof import FAILED, PENDING, SUCCESS
+from relay.queue.own_mail import OwnMail, instant, letter, queued
 from relay.queue.spool import NewMessage, insert_messages
-from relay.queue.values import QueuedMessage, QueuedRecipient
 from relay.store import identities
 from relay.store.changes import ControlWrite
 from relay.store.identities import IdentityRow as IdentityRow  # pages know control only
-from relay.submission.identifiers import ses_message_id
 
 # 160 bits: nobody guesses one.
 _LETTERS = 32
@@ -118,35 +111,22 @@ def _hashed(code: str) -> str:
 
 def _mail(ground: Ground, row: IdentityRow, code: str, at: int, until: int) -> NewMessage:
     message_id = ground.new_id()
-    octets = _octets(ground, row, code, at, until, ses_message_id(message_id))
-    head, _, body = octets.partition(b"\r\n\r\n")
     arn = identity_arn(ground.region, row.account_id, row.name)
-    message = QueuedMessage(
+    mail = OwnMail(
         id=message_id,
         account_id=row.account_id,
         identity_arn=arn,
-        reverse_path="",
-        return_path="",
-        configuration_set=None,
-        received_at=at,
+        to=row.name,
+        octets=_octets(ground, row, code, at, until, message_id),
+        at=at,
         expires_at=until,
-        size_bytes=len(octets),
-        header=head + b"\r\n",
-        body=(body,),
-        chunks=1,
+        record={"confirmation_of": arn},
     )
-    to = QueuedRecipient(0, row.name, row.name.rpartition("@")[2])
-    return NewMessage(message, (to,), orjson.dumps({"confirmation_of": arn}).decode(), lease=None)
+    return queued(mail)
 
 
-def _octets(ground: Ground, row: IdentityRow, code: str, at: int, until: int, message_id: str) -> bytes:
-    mail = EmailMessage(policy=SMTP)
-    mail["From"] = f"Mail relay <no-reply@{ground.hostname}>"
-    mail["To"] = row.name
-    mail["Subject"] = f"Confirm {row.name}"
-    mail["Date"] = format_datetime(_instant(at))
-    mail["Message-ID"] = f"<{message_id}@{ground.hostname}>"
-    mail["Auto-Submitted"] = "auto-generated"
+def _octets(ground: Ground, row: IdentityRow, code: str, at: int, until: int, message_id: int) -> bytes:
+    mail = letter(ground.hostname, message_id, row.name, f"Confirm {row.name}", at)
     mail.set_content(
         _TEXT.format(
             account=row.account_id,
@@ -154,7 +134,7 @@ def _octets(ground: Ground, row: IdentityRow, code: str, at: int, until: int, me
             hostname=ground.hostname,
             way=_way(ground, code),
             code=code,
-            until=_instant(until),
+            until=instant(until),
         ),
         cte="7bit",  # a link that nobody's reader takes apart
     )
@@ -165,7 +145,3 @@ def _way(ground: Ground, code: str) -> str:
     if not ground.public_url:
         return _BY_CODE
     return _BY_LINK.format(link=f"{ground.public_url}/confirm?code={code}")
-
-
-def _instant(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC)

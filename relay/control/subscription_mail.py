@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime
 from urllib.parse import urlencode
 
-import orjson
-
 from relay.control.ground import Ground, now
-from relay.queue.spool import NewMessage, insert_messages
-from relay.queue.values import QueuedMessage, QueuedRecipient
+from relay.queue.own_mail import OwnMail, instant, letter, queued
+from relay.queue.spool import insert_messages
 from relay.store.changes import ControlWrite
 from relay.store.topics import Subscribed, topic_arn
-from relay.submission.identifiers import ses_message_id
 
 _TEXT = """\
 Account {account} wants to send the notifications of its topic
@@ -45,36 +38,21 @@ def ask(ground: Ground, write: ControlWrite, one: Subscribed, token: str) -> Non
     """Mail the token to the address, by our own queue and from the null sender."""
     message_id, at, row = ground.new_id(), now(), one.row
     arn = topic_arn(ground.region, one.topic.account_id, one.topic.name)
-    until = row.expires_at or at
-    octets = _octets(ground, one, arn, token, at, ses_message_id(message_id))
-    head, _, body = octets.partition(b"\r\n\r\n")
-    message = QueuedMessage(
+    mail = OwnMail(
         id=message_id,
         account_id=row.account_id,
         identity_arn=arn,
-        reverse_path="",
-        return_path="",
-        configuration_set=None,
-        received_at=at,
-        expires_at=until,
-        size_bytes=len(octets),
-        header=head + b"\r\n",
-        body=(body,),
-        chunks=1,
+        to=row.endpoint,
+        octets=_octets(ground, one, arn, token, at, message_id),
+        at=at,
+        expires_at=row.expires_at or at,
+        record={"confirmation_of": f"{arn}:{row.uuid}"},
     )
-    to = QueuedRecipient(0, row.endpoint, row.endpoint.rpartition("@")[2])
-    record = orjson.dumps({"confirmation_of": f"{arn}:{row.uuid}"}).decode()
-    insert_messages(write.connection, [NewMessage(message, (to,), record, lease=None)])
+    insert_messages(write.connection, [queued(mail)])
 
 
-def _octets(ground: Ground, one: Subscribed, arn: str, token: str, at: int, message_id: str) -> bytes:
-    mail = EmailMessage(policy=SMTP)
-    mail["From"] = f"Mail relay <no-reply@{ground.hostname}>"
-    mail["To"] = one.row.endpoint
-    mail["Subject"] = "Confirm your subscription"
-    mail["Date"] = format_datetime(_instant(at))
-    mail["Message-ID"] = f"<{message_id}@{ground.hostname}>"
-    mail["Auto-Submitted"] = "auto-generated"
+def _octets(ground: Ground, one: Subscribed, arn: str, token: str, at: int, message_id: int) -> bytes:
+    mail = letter(ground.hostname, message_id, one.row.endpoint, "Confirm your subscription", at)
     mail.set_content(
         _TEXT.format(
             account=one.row.account_id,
@@ -83,7 +61,7 @@ def _octets(ground: Ground, one: Subscribed, arn: str, token: str, at: int, mess
             hostname=ground.hostname,
             way=_way(ground, arn, token),
             token=token,
-            until=_instant(one.row.expires_at or at),
+            until=instant(one.row.expires_at or at),
         )
     )
     return mail.as_bytes()
@@ -94,7 +72,3 @@ def _way(ground: Ground, arn: str, token: str) -> str:
         return _BY_CODE
     query = urlencode({"Action": "ConfirmSubscription", "TopicArn": arn, "Token": token}, safe=":")
     return _BY_LINK.format(link=f"{ground.public_url}/sns/?{query}")
-
-
-def _instant(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC)

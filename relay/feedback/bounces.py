@@ -10,18 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from relay.outcome import bounce_mail, complaint_mail
 from relay.outcome.bounce_mail import failed_recipients
 from relay.outcome.event_rows import EventRow, read_events
 from relay.outcome.events import Complained
 from relay.outcome.report_mail import Letter
+from relay.queue.own_mail import OwnMail, queued
 from relay.queue.spool import NewMessage
-from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
+from relay.queue.values import Lease, QueuedMessage
 from relay.submission.identifiers import ses_message_id
-
-_REPORTED = frozenset({"bounce", "delay"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +51,17 @@ class BounceMail:
     def _queued(
         self, of: QueuedMessage, report_id: int, kind: str, octets: bytes, now: int, lease: Lease | None
     ) -> NewMessage:
-        head, _, body = octets.partition(b"\r\n\r\n")
-        message = QueuedMessage(
+        mail = OwnMail(
             id=report_id,
             account_id=of.account_id,
             identity_arn=of.identity_arn,
-            reverse_path="",
-            return_path="",
-            configuration_set=None,
-            received_at=now,
+            to=of.return_path,
+            octets=octets,
+            at=now,
             expires_at=now + self.expire_seconds * 1_000_000,
-            size_bytes=len(octets),
-            header=head + b"\r\n",
-            body=(body,),
-            chunks=1,
+            record={"report_on": ses_message_id(of.id), "kind": kind},
         )
-        to = QueuedRecipient(0, of.return_path, of.return_path.rpartition("@")[2])
-        record = orjson.dumps({"report_on": ses_message_id(of.id), "kind": kind}).decode()
-        return NewMessage(message, (to,), record, lease)
+        return queued(mail, lease)
 
 
 def _composed(letter: Letter, record: Mapping[str, Any], row: EventRow) -> bytes | None:

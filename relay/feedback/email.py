@@ -9,10 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime
 from typing import ClassVar
 
 import orjson
@@ -20,9 +16,8 @@ import orjson
 from relay.feedback import envelope
 from relay.feedback.posting import Post
 from relay.feedback.signer import unsubscribe_url
+from relay.queue.own_mail import OwnMail, letter, queued
 from relay.queue.spool import NewMessage
-from relay.queue.values import QueuedMessage, QueuedRecipient
-from relay.submission.identifiers import ses_message_id
 
 _TEXT = """\
 {event}
@@ -52,37 +47,25 @@ class Email:
         """The mail, which is queued in the transaction that says it was."""
         [one] = these
         message_id, at, address = self.next_id(), time.time_ns() // 1000, one.to.row.endpoint
-        octets = self._octets(one, ses_message_id(message_id))
-        head, _, body = octets.partition(b"\r\n\r\n")
-        message = QueuedMessage(
+        mail = OwnMail(
             id=message_id,
             account_id=one.to.row.account_id,
             identity_arn=one.topic_arn,
-            reverse_path="",
-            return_path="",
-            configuration_set=None,
-            received_at=at,
+            to=address,
+            octets=self._octets(one, message_id),
+            at=at,
             expires_at=at + self.expire_seconds * 1_000_000,
-            size_bytes=len(octets),
-            header=head + b"\r\n",
-            body=(body,),
-            chunks=1,
+            record={"notification": one.message_id, "kind": one.notification.event_type},
         )
-        to = QueuedRecipient(0, address, address.rpartition("@")[2])
-        record = orjson.dumps({"notification": one.message_id, "kind": one.notification.event_type}).decode()
-        return NewMessage(message, (to,), record, lease=None)
+        return queued(mail)
 
     async def aclose(self) -> None:
         pass
 
-    def _octets(self, one: Post, mail_id: str) -> bytes:
-        mail = EmailMessage(policy=SMTP)
-        mail["From"] = f"Mail relay <no-reply@{self.hostname}>"
-        mail["To"] = one.to.row.endpoint
-        mail["Subject"] = f"{one.notification.event_type} ({one.to.topic.name})"
-        mail["Date"] = format_datetime(_instant(one.notification.created_at))
-        mail["Message-ID"] = f"<{mail_id}@{self.hostname}>"
-        mail["Auto-Submitted"] = "auto-generated"
+    def _octets(self, one: Post, mail_id: int) -> bytes:
+        notification = one.notification
+        subject = f"{notification.event_type} ({one.to.topic.name})"
+        mail = letter(self.hostname, mail_id, one.to.row.endpoint, subject, notification.created_at)
         mail["X-Auto-Response-Suppress"] = "All"
         text = _TEXT.format(
             event=_readable(one.notification.body),
@@ -104,7 +87,3 @@ def _readable(message: str) -> str:
     if not message.startswith("{"):
         return message
     return orjson.dumps(orjson.loads(envelope.document(message)), option=orjson.OPT_INDENT_2).decode()
-
-
-def _instant(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC)

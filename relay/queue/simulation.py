@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from relay.outcome.outcome import Delivered
 from relay.outcome.simulator import (
     FEEDBACK_TYPE,
@@ -23,8 +21,9 @@ from relay.outcome.simulator import (
     compose_auto_reply,
 )
 from relay.queue.event_rows import new_row
+from relay.queue.own_mail import OwnMail, queued
 from relay.queue.spool import NewMessage
-from relay.queue.values import QueuedMessage, QueuedRecipient, Settled
+from relay.queue.values import Settled
 from relay.submission.identifiers import ses_message_id
 
 
@@ -64,24 +63,17 @@ class Simulation:
                 original=of.header,
             )
         )
-        head, _, body = octets.partition(b"\r\n\r\n")
-        message = QueuedMessage(
+        mail = OwnMail(
             id=reply_id,
             account_id=of.account_id,
             identity_arn=of.identity_arn,
-            reverse_path="",
-            return_path="",
-            configuration_set=None,
-            received_at=one.ended_at,
+            to=of.return_path,
+            octets=octets,
+            at=one.ended_at,
             expires_at=one.ended_at + self.expire_seconds * 1_000_000,
-            size_bytes=len(octets),
-            header=head + b"\r\n",
-            body=(body,),
-            chunks=1,
+            record={"reply_to": ses_message_id(of.id), "from": one.recipient.address},
         )
-        to = QueuedRecipient(0, of.return_path, of.return_path.rpartition("@")[2])
-        record = orjson.dumps({"reply_to": ses_message_id(of.id), "from": one.recipient.address}).decode()
-        return NewMessage(message, (to,), record, None)
+        return queued(mail)
 
 
 def _delivered_to(box: Box, settled: Sequence[Settled]) -> Iterator[Settled]:
