@@ -6,10 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from relay.outcome import bounce_mail
-from tests.support.peers import require
+from tests.support.peers import absent, require
 from tests.unit.outcome.test_bounce_mail import REPORT
 
 
@@ -19,7 +17,7 @@ def test_sisimai_reads_who_failed_and_why(tmp_path: Path) -> None:
     command = [require("perl"), "-MSisimai", "-e", "print Sisimai->dump($ARGV[0]);", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "Can't locate Sisimai" in done.stderr:
-        pytest.skip("Sisimai is not installed (Debian: apt install libsisimai-perl)")
+        absent("Sisimai is not installed (Debian: apt install libsisimai-perl)")
     assert done.returncode == 0, done.stderr
     [found] = json.loads(done.stdout)
     assert found["recipient"] == "nobody@customer.example"
