@@ -34,6 +34,7 @@ from relay.feedback.dispatcher import Dispatcher
 from relay.feedback.pace import Pace
 from relay.feedback.poster import Poster
 from relay.httpd import HTTPListener
+from relay.httpd import Route as HTTPRoute
 from relay.intake import Intake, IntakeSettings
 from relay.maillog import Log
 from relay.outcome.schedule import RetryPolicy
@@ -118,104 +119,138 @@ class _Queue:
         return self.spool.body(of)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What the parts have in common."""
+
+    settings: Settings
+    store: Store
+    secrets: Secrets
+    lease: Lease
+    log: Log
+    ids: Ids
+    writer: GroupWriter
+    directory: Directory
+    dns: Resolver
+
+    def acting_as(self, actor: str) -> Ground:
+        """What an operation of the control plane stands on."""
+        made = ground_on(self.settings, self.store, self.secrets, actor)
+        return replace(made, new_id=self.ids.next)
+
+
 def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log: Log) -> Parts:
     """The parts of one worker process, not started."""
-    ids = Ids(lease.worker_id)
-
-    def ground(actor: str) -> Ground:
-        return replace(ground_on(settings, store, secrets, actor), new_id=ids.next)
-
-    writer = GroupWriter(store)
-    spool = Spool(store, writer, ids.next)
     directory = Directory(store, secrets, _rules(settings), quota_defaults(settings))
+    dns = Resolver(settings.dns.servers, settings.dns.timeout_seconds)
+    ids, writer = Ids(lease.worker_id), GroupWriter(store)
+    on = _Ground(settings, store, secrets, lease, log, ids, writer, directory, dns)
+    spool = Spool(store, writer, ids.next)
     simulation = Simulation(settings.relay.hostname, settings.delivery.expire_seconds, ids.next)
     settlement = Settlement(writer, ids.next, simulation)
-    dns = Resolver(settings.dns.servers, settings.dns.timeout_seconds)
-    queue = _Queue(spool, Claims(store, writer, lease), settlement)
-    policies = _policies(settings, dns, Shelf(store, writer), log)
-    delivery = DeliveryWorker(_delivery_settings(settings), queue, dns, log, random.random, policies)
+    delivery = _delivery(on, spool, settlement)
     return_paths = ReturnPaths(settings.bounce, secrets)
-    intake = Intake(
-        _intake_settings(settings, return_paths),
-        directory,
-        writer,
-        spool,
-        Refusals(writer),
-        lease,
-        ids.next,
-        delivery.offer,
-        delivery.has_room,
-        log,
-    )
-    bounce_mail = BounceMail(settings.relay.hostname, settings.delivery.expire_seconds, ids.next)
-    outbox = Outbox(store, writer, lease)
+    intake = _intake(on, spool, delivery, return_paths)
     poster = build_poster(settings, store, secrets, Notifications(store, writer, lease), dns, ids.next, log)
-    feedback = Dispatcher(
-        outbox,
-        Choices(store),
-        bounce_mail,
-        ids.next,
-        poster.wake,
-        Pace(),
-        lease,
-        delivery.offer,
-        delivery.has_room,
-        log,
-    )
-    handler = Handler(
-        _session_settings(settings), intake, Authenticator(directory).authenticate, StoreUnavailable, log
-    )
     pair = load_pair(*files(settings))
-    listener = Listener(handler, SMTPSession, pair.context)
-    hearing = ReportHandler(
-        _report_settings(settings),
-        return_paths.keys,
-        Reports(store, writer, ids.next, lease.worker_id),
-        lambda: intake.low_disk,
-        log,
-    )
-    renewal = Renewal(files(settings), pair, log)
-    retention = Retention(writer, settings.retention.days, settlement.finished)
-    checking = ground("relay:verification")
-    verification = Watch(checking, checking.dns(), log)
-    judging = ground("relay:reputation")
     readiness = Readiness(intake, writer)
-    pages = ConfirmationPages(ground("http:confirm"), log)
-    desk = SNSDesk(ground("http:sns"), log)
-    revoked = settings.delivery.revoked
-    revocations = None
-    if revoked != "release":
-        around = (_rules(settings), store, writer, directory, lease, ids.next, log)
-        revocations = Revocations(Revoked(revoked), *around)
-    front = Front(
-        _api_settings(settings),
-        KeyHolders(directory),
-        ground("api"),
-        intake,
-        desk.answer,
-        StoreUnavailable,
-        log,
-    )
-    outside = Outside(store, readiness.why_not, metrics_token(settings))
-    routes = (*outside.routes(), *pages.routes(), *desk.routes(), *front.routes())
+    verifying = on.acting_as("relay:verification")
+    judging = on.acting_as("relay:reputation")
     return Parts(
         writer=writer,
         directory=directory,
         intake=intake,
         delivery=delivery,
-        feedback=feedback,
+        feedback=_feedback(on, delivery, poster),
         poster=poster,
-        retention=retention,
-        verification=verification,
-        revocations=revocations,
+        retention=Retention(writer, settings.retention.days, settlement.finished),
+        verification=Watch(verifying, verifying.dns(), log),
+        revocations=_revocations(on),
         reputation=ReputationWatch(judging, settings.reputation.check_seconds, log),
         sealer=Sealer(store, writer),
-        renewal=renewal,
-        listener=listener,
-        reports=Listener(hearing, ReportSession, pair.context),
+        renewal=Renewal(files(settings), pair, log),
+        listener=Listener(_handler(on, intake), SMTPSession, pair.context),
+        reports=Listener(_hearing(on, intake, return_paths), ReportSession, pair.context),
         readiness=readiness,
-        http=HTTPListener(routes, pair.context, log),
+        http=HTTPListener(_routes_of_http(on, intake, readiness), pair.context, log),
     )
+
+
+def _delivery(on: _Ground, spool: Spool, settlement: Settlement) -> DeliveryWorker:
+    queue = _Queue(spool, Claims(on.store, on.writer, on.lease), settlement)
+    policies = _policies(on.settings, on.dns, Shelf(on.store, on.writer), on.log)
+    return DeliveryWorker(_delivery_settings(on.settings), queue, on.dns, on.log, random.random, policies)
+
+
+def _intake(on: _Ground, spool: Spool, delivery: DeliveryWorker, return_paths: ReturnPaths) -> Intake:
+    return Intake(
+        _intake_settings(on.settings, return_paths),
+        on.directory,
+        on.writer,
+        spool,
+        Refusals(on.writer),
+        on.lease,
+        on.ids.next,
+        delivery.offer,
+        delivery.has_room,
+        on.log,
+    )
+
+
+def _feedback(on: _Ground, delivery: DeliveryWorker, poster: Poster) -> Dispatcher:
+    settings = on.settings
+    return Dispatcher(
+        Outbox(on.store, on.writer, on.lease),
+        Choices(on.store),
+        BounceMail(settings.relay.hostname, settings.delivery.expire_seconds, on.ids.next),
+        on.ids.next,
+        poster.wake,
+        Pace(),
+        on.lease,
+        delivery.offer,
+        delivery.has_room,
+        on.log,
+    )
+
+
+def _handler(on: _Ground, intake: Intake) -> Handler:
+    authenticate = Authenticator(on.directory).authenticate
+    return Handler(_session_settings(on.settings), intake, authenticate, StoreUnavailable, on.log)
+
+
+def _hearing(on: _Ground, intake: Intake, return_paths: ReturnPaths) -> ReportHandler:
+    return ReportHandler(
+        _report_settings(on.settings),
+        return_paths.keys,
+        Reports(on.store, on.writer, on.ids.next, on.lease.worker_id),
+        lambda: intake.low_disk,
+        on.log,
+    )
+
+
+def _revocations(on: _Ground) -> Revocations | None:
+    """Nothing looks at queued mail where it goes on anyway."""
+    revoked = on.settings.delivery.revoked
+    if revoked == "release":
+        return None
+    around = (_rules(on.settings), on.store, on.writer, on.directory, on.lease, on.ids.next, on.log)
+    return Revocations(Revoked(revoked), *around)
+
+
+def _routes_of_http(on: _Ground, intake: Intake, readiness: Readiness) -> tuple[HTTPRoute, ...]:
+    outside = Outside(on.store, readiness.why_not, metrics_token(on.settings))
+    pages = ConfirmationPages(on.acting_as("http:confirm"), on.log)
+    desk = SNSDesk(on.acting_as("http:sns"), on.log)
+    front = Front(
+        _api_settings(on.settings),
+        KeyHolders(on.directory),
+        on.acting_as("api"),
+        intake,
+        desk.answer,
+        StoreUnavailable,
+        on.log,
+    )
+    return (*outside.routes(), *pages.routes(), *desk.routes(), *front.routes())
 
 
 def _rules(settings: Settings) -> Rules:
