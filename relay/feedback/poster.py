@@ -93,6 +93,9 @@ class Poster:
         # What waits in memory is a few times what is under way; the unproven are all under way.
         self._limits = Limits(settings.connections_in_all * 4, max(settings.connections_in_all // 2, 1))
         self._places = asyncio.Semaphore(settings.connections_in_all)
+        # By id: what was handed over and is not recorded yet.  After a claim that failed there may be more.
+        self._held: set[int] = set()
+        self._is_unsure = False
         self._told: deque[Told] = deque()
         self._given_back: deque[Notification] = deque()
         self._claiming = asyncio.Lock()
@@ -149,6 +152,9 @@ class Poster:
 
     async def _claim(self) -> int:
         """Claim what there is room for; how many those were."""
+        if self._is_unsure:
+            await self._notifications.return_strays(frozenset(self._held))
+            self._is_unsure = False
         at, waiting = await self._notifications.waiting()
         due = [one for one in waiting if one.due_at <= at]
         self._note_lag(at, due)
@@ -161,13 +167,21 @@ class Poster:
         room = lanes.plan(living, open_, time.monotonic(), self._limits)
         if not room or self._is_draining:
             return 0
-        claimed = await self._notifications.claim(room)
+        claimed = await self._claimed(room)
         for one in claimed:
             self._hand(Post(one, to[one.subscription_id], self._settings.region))
         for of, asked in room.items():
             if of in self._open:
                 self._open[of].has_more = sum(one.subscription_id == of for one in claimed) == asked
         return len(claimed)
+
+    async def _claimed(self, room: Mapping[int, int]) -> list[Notification]:
+        """What is ours now; we are unsure of it until we hear so."""
+        self._is_unsure = True
+        claimed = await self._notifications.claim(room)
+        self._is_unsure = False
+        self._held.update(one.id for one in claimed)
+        return claimed
 
     def _load(self, ids: Sequence[int]) -> dict[int, Subscribed]:
         with self._store.read() as connection:
@@ -306,10 +320,10 @@ class Poster:
                 back = list(self._given_back)
                 await self._notifications.settle(told)
                 for _ in told:
-                    self._told.popleft()
+                    self._held.discard(self._told.popleft().notification.id)
                 await self._notifications.release(back)
                 for _ in back:
-                    self._given_back.popleft()
+                    self._held.discard(self._given_back.popleft().id)
 
     # ------------------------------------------------------------ looking after it
 

@@ -8,7 +8,7 @@ one that is far behind, or does not answer, takes no place from the others.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,6 +144,10 @@ class Notifications:
             ids = [one.id for one in held]
             await self._writer.submit(alone(lambda connection: _release(connection, self._lease, ids)))
 
+    async def return_strays(self, held: Collection[int]) -> None:
+        """Give back what is ours and not among ``held``: we did not hear that a claim was in."""
+        await self._writer.submit(alone(lambda connection: return_strays(connection, self._lease, held)))
+
     async def bury(self, subscription_id: int, why: str) -> int:
         """Make a batch of what waits for the subscription dead; gives how many those were."""
         return await self._writer.submit(alone(lambda connection: bury(connection, subscription_id, why)))
@@ -225,6 +229,11 @@ def _held_by(lease: Lease) -> ColumnElement[bool]:
         notification.c.worker_id == lease.worker_id,
         notification.c.worker_epoch == lease.epoch,
     )
+
+
+def return_strays(connection: Connection, lease: Lease, held: Collection[int]) -> None:
+    strays = _held_by(lease), notification.c.id.not_in(held)
+    connection.execute(update(notification).where(*strays).values(state=State.QUEUED.value))
 
 
 _SETTLE = (

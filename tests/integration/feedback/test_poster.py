@@ -22,6 +22,8 @@ from relay.control.ground import ControlError
 from relay.feedback import caretaker, file
 from relay.feedback import poster as poster_module
 from relay.queue import workers
+from relay.queue.notifications import Notification, Notifications
+from relay.queue.values import StoreUnavailable
 from relay.store.tables import body_chunk, message, notification, recipient, subscription, worker
 from relay.store.topics import confirmed
 from tests.integration.feedback.conftest import PUBLIC_URL, World
@@ -515,6 +517,29 @@ async def test_what_a_worker_had_in_hand_when_it_died_is_posted_again_under_the_
         await world.all_are("done")
     posted = [got.json()["MessageId"] for got in receiver.got]
     assert sorted(posted) == sorted(ids * 2)
+
+
+async def test_claim_whose_answer_was_lost_is_posted_by_the_worker_that_lives(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    ids = world.put(world.subscribe("file", "events.jsonl"), 3)
+    claim, lost = Notifications.claim, []
+
+    async def claim_and_lose_the_answer(self: Notifications, room: dict[int, int]) -> list[Notification]:
+        claimed = await claim(self, room)
+        if not lost:
+            lost.extend(claimed)
+            raise StoreUnavailable("the connection went away in the commit")
+        return claimed
+
+    monkeypatch.setattr(Notifications, "claim", claim_and_lose_the_answer)
+    async with world.posting():
+        await world.all_are("done")
+    assert lost
+    directory = world.settings.file_directory
+    assert directory is not None
+    lines = [json.loads(line) for line in (directory / "events.jsonl").read_text().splitlines()]
+    assert sorted(line["MessageId"] for line in lines) == sorted(ids)
 
 
 async def test_drained_worker_gives_back_what_it_had_not_begun(world: World):
