@@ -100,8 +100,7 @@ class PostgreSQL:
         """kill -9 of every process of a server of our own."""
         import psutil  # comes with the server
 
-        assert self._own is not None, "RELAY_TEST_PG is somebody else's"
-        postmaster = self._own.get_postmaster_info().process
+        postmaster = self._postmaster()
         # Stopped first, so that it starts nobody whom we do not see.
         postmaster.suspend()
         everybody = [postmaster, *postmaster.children(recursive=True)]
@@ -109,6 +108,15 @@ class PostgreSQL:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(everybody, 20)
+
+    @property
+    def postmaster_pid(self) -> int:
+        """The process that all others of a server of our own are below."""
+        return int(self._postmaster().pid)
+
+    def _postmaster(self) -> Any:
+        assert self._own is not None, "RELAY_TEST_PG is somebody else's"
+        return self._own.get_postmaster_info().process
 
     def start_again(self) -> None:
         """After ``kill``, or after it ended by itself; it recovers what was committed."""
