@@ -28,7 +28,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.bench.bench_relay import Sink, cpu_seconds, memory_bytes
+from tests.bench.processes import cpu_seconds, memory_bytes
+from tests.bench.sink import Sink
 from tests.support.aws import EVERYTHING, Key, key_of
 from tests.support.gateway import OWNER, REGION, Gateway
 
