@@ -20,7 +20,7 @@ from relay.feedback.bounces import BounceMail
 from relay.feedback.choices import Choices, Parties
 from relay.feedback.match import Told, Topic, decide
 from relay.feedback.pace import Pace
-from relay.feedback.quote import quote
+from relay.feedback.quote import quote, read_record
 from relay.maillog import Log
 from relay.outcome import events
 from relay.outcome.event_rows import EventRow, read_events
@@ -151,7 +151,8 @@ class Dispatcher:
         await self._outbox.failed(notice, repr(error), None if is_last else _RETRY_SECONDS)
 
     async def _telling(self, notice: Notice, change: int) -> Telling:
-        of, record = notice.message, orjson.loads(notice.record)
+        of = notice.message
+        record = read_record(notice.record, of.header) if of else {}
         if of is None or "send" not in record:  # our own mail, or its record is gone: nobody asked
             return Telling(notice)
         parties = Parties(record["settings"], of.account_id, of.configuration_set)

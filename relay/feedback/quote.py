@@ -5,9 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from relay.outcome.events import Mail
 from relay.queue.values import QueuedMessage
 from relay.signing.rewrite import Rewriting, submitted
+
+
+def read_record(text: str, header: bytes) -> dict[str, Any]:
+    """What intake kept of a message with that header; what the first schema's releases did not keep yet is
+    filled in, since their mail still waits when a node is upgraded."""
+    record: dict[str, Any] = orjson.loads(text)
+    if "send" not in record or "settings" in record:
+        return record
+    return {
+        "settings": record["identity"],
+        "tags": [],
+        "max_delivery_seconds": None,
+        # Signatures stand before the first field that we added; where a removed one stood nobody noted.
+        "signature_bytes": header.index(record["added"][0].encode("latin-1")),
+        "removed_at": range(len(record["removed"])),
+        **record,
+    }
 
 
 def quote(of: QueuedMessage, record: Mapping[str, Any]) -> Mail:
