@@ -50,10 +50,11 @@ async def _check(settings: Settings) -> list[Finding]:
         named = list(_over_the_network(settings, resolver, store, isinstance(dns, Ok)))
         found = await asyncio.gather(*(_limited(one) for one in named))
         clock = probes.clock(settings, store)
+        shared = [*probes.durability(store), *probes.nodes(settings, store)]
     finally:
         if store is not None:
             store.dispose()
-    return [key, opened, *ground, clock, dns, *(one for group in found for one in group)]
+    return [key, opened, *shared, *ground, clock, dns, *(one for group in found for one in group)]
 
 
 def _over_the_network(

@@ -17,9 +17,11 @@ from cryptography import x509
 from relay.app import tls
 from relay.app.findings import Finding, Ok, Skipped, Wrong
 from relay.app.listen import Endpoint, ListenError, bind
+from relay.app.node import node_name, shared
 from relay.app.outside import ALIVE
 from relay.control import verification
 from relay.control.proof import Purpose, Result
+from relay.queue.nodes import differences
 from relay.queue.workers import now as store_now
 from relay.resolver import Absent, Found, Resolver, Unavailable
 from relay.settings import Settings, parse_endpoint
@@ -65,6 +67,45 @@ def store(settings: Settings, secrets: Secrets | None) -> tuple[Opened, Finding]
         opened.dispose()
         return None, Wrong("store", f"{shown}: {error}", "start the database server; [store] url names it")
     return opened, Ok("store", f"{shown}, revision {schema.REVISION}")
+
+
+def nodes(settings: Settings, opened: Opened) -> list[Finding]:
+    """Whether the other nodes on the store go by the same settings."""
+    if opened is None or opened.is_sqlite:
+        return []
+    try:
+        with opened.read() as connection:
+            found = differences(connection, node_name(settings), shared(settings))
+    except StoreUnavailable as error:
+        return [Skipped("other nodes", str(error))]
+    return [
+        Wrong(
+            one.setting,
+            f"{one.ours!r} here and {one.theirs!r} at node {one.node}",
+            "say the same at every node, and restart one after the other",
+        )
+        for one in found
+    ] or [Ok("other nodes", "those that are present have the same settings")]
+
+
+def durability(opened: Opened) -> list[Finding]:
+    """What a database server must do for a commit to outlast the power; our own sessions see to the rest."""
+    if opened is None or opened.is_sqlite:
+        return []
+    try:
+        with opened.read() as connection:
+            off = installation.not_durable(connection)
+    except StoreUnavailable as error:
+        return [Skipped("database server", str(error))]
+    if off:
+        return [
+            Wrong(
+                "database server",
+                f"{' and '.join(off)} off: a power cut there loses what got 250",
+                "set it on in postgresql.conf and reload the server",
+            )
+        ]
+    return [Ok("database server", "keeps what is committed")]
 
 
 def on_disk(settings: Settings) -> list[Finding]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay.app.listen import ListenError
+from relay.app.node import installation_id
 from relay.app.supervisor import StartError, Supervisor, take_instance_lock
 from relay.app.tls import files, load_pair
 from relay.app.token import metrics_token
@@ -33,9 +34,9 @@ def serve(file: Path) -> str | None:
         settings = load_checked(file)
         check_store(settings, load_key_file(settings.path(settings.store.key_file)))
         # Held by this process and its workers, so that the file's lock outlives neither.
-        take_instance_lock(settings.directory)
+        lock = take_instance_lock(settings.directory)
         count = settings.relay.workers or len(os.sched_getaffinity(0))
-        Supervisor(settings, lambda: load_checked(file), worker_main, count).run()
+        Supervisor(settings, lambda: load_checked(file), worker_main, count, installation_id(lock)).run()
     except UNUSABLE as error:
         return str(error)
     return None

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from relay import maillog, metrics
 from relay.app.listen import Endpoint, ListenError, bind, endpoints
+from relay.app.node import node_name, shared
 from relay.app.notify import notify, watchdog_seconds
-from relay.queue import workers
+from relay.queue import nodes, workers
 from relay.queue.values import Lease
 from relay.settings import Settings, SettingsError
 from relay.store.engine import Store, StoreUnavailable
@@ -81,8 +82,10 @@ class Supervisor:
         load_settings: Callable[[], Settings],
         worker_main: WorkerMain,
         count: int,
+        installation: str,
     ) -> None:
         self._settings = settings
+        self._installation = installation
         self._load_settings = load_settings
         self._worker_main = worker_main
         self._count = count
@@ -100,7 +103,7 @@ class Supervisor:
         """Serve until SIGTERM; 0 after an orderly stop."""
         self._catch_signals()
         self._sockets = [bind(endpoints(self._settings)) for _ in range(self._count)]
-        self._with_store(lambda store: self._retire_node(store))
+        self._with_store(self._enter)
         for index in range(self._count):
             self._fork(index)
         while self._children or self._stopping_at is None:
@@ -115,9 +118,40 @@ class Supervisor:
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
 
-    def _retire_node(self, store: Store) -> None:
+    def _enter(self, store: Store) -> None:
+        """Be this node; what its former processes held is free."""
+        name = node_name(self._settings)
+        try:
+            with store.write() as connection:
+                nodes.enter(connection, name, self._installation, shared(self._settings))
+                workers.retire_node(connection, name)
+        except nodes.NameTaken:
+            raise StartError(
+                f"another relay on this store lives under the name {name}: give each machine its own [relay]"
+                f" node; if this one replaces it, start again in {workers.LEASE_SECONDS} s"
+            ) from None
+        self._compare(store)
+
+    def _enter_anew(self, store: Store) -> None:
+        """With settings that were read anew."""
         with store.write() as connection:
-            workers.retire_node(connection, node_name(self._settings))
+            name = node_name(self._settings)
+            nodes.enter(connection, name, self._installation, shared(self._settings))
+        self._compare(store)
+
+    def _compare(self, store: Store) -> None:
+        """Nodes are changed one after another, so that a difference stops nobody."""
+        with store.read() as connection:
+            found = nodes.differences(connection, node_name(self._settings), shared(self._settings))
+        for one in found:
+            self._log(
+                "nodes differ",
+                level="warning",
+                setting=one.setting,
+                here=one.ours,
+                there=one.theirs,
+                node=one.node,
+            )
 
     def _with_store(self, work: Callable[[Store], None]) -> None:
         """The supervisor opens the store only in passing: a connection must not cross a fork."""
@@ -179,19 +213,11 @@ class Supervisor:
         lease = child.lease
         if lease is not None:
             self._retire(lease)
-        if self._stopping_at is not None:
-            self._close_sockets_of(child.index)
         if child.told_to_stop or self._stopping_at is not None:
             return
         metrics.WORKERS_DIED.inc()
         self._log("worker died", level="error", pid=child.pid, status=os.waitstatus_to_exitcode(status))
         self._restart_at = time.monotonic() + (_RESTART_SECONDS if not child.is_ready else 0)
-
-    def _close_sockets_of(self, index: int) -> None:
-        """Nobody answers there any more: new connections shall go to workers that still drain."""
-        if all(child.index != index for child in self._children.values()):
-            for sock in self._sockets[index].values():
-                sock.close()
 
     def _retire(self, lease: Lease) -> None:
         def work(store: Store) -> None:
@@ -269,7 +295,14 @@ class Supervisor:
             self._log("stopping")
             notify("STOPPING=1")
             self._stopping_at = time.monotonic() + STOP_SECONDS
+            self._close_sockets()
         self._tell_to_stop(list(self._children.values()))
+
+    def _close_sockets(self) -> None:
+        """What a worker closes too is refused from then on, instead of waiting for nobody to answer it."""
+        for sockets in self._sockets:
+            for sock in sockets.values():
+                sock.close()
 
     @staticmethod
     def _tell_to_stop(children: list[_Child], how: signal.Signals = signal.SIGTERM) -> None:
@@ -288,6 +321,10 @@ class Supervisor:
         old = [child for child in self._children.values() if not child.told_to_stop]
         self._settings, self._sockets, self._announced = settings, sockets, False
         self._log("reloading")
+        try:
+            self._with_store(self._enter_anew)
+        except (StoreUnavailable, nodes.NameTaken) as error:  # others hear of it at the next start
+            self._log("store unavailable", level="error", error=str(error))
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         for index in range(self._count):
             self._fork(index)
@@ -305,11 +342,6 @@ class Supervisor:
                 if endpoint not in new:
                     sock.close()
         return result
-
-
-def node_name(settings: Settings) -> str:
-    """This machine among those that share the store."""
-    return settings.relay.node or socket.gethostname()[:64]
 
 
 def take_instance_lock(directory: Path) -> int:

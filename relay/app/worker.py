@@ -22,8 +22,9 @@ import uvloop
 from relay import maillog, metrics
 from relay.app.key_watch import KeyWatch
 from relay.app.listen import Endpoint
+from relay.app.node import node_name
 from relay.app.parts import Parts, build
-from relay.app.supervisor import GIVE_WAY, node_name
+from relay.app.supervisor import GIVE_WAY
 from relay.maillog import Log
 from relay.queue import loaded_keys, spool, workers
 from relay.queue.values import Lease, StoreUnavailable
@@ -36,7 +37,7 @@ from relay.store.secrets import load_key_file
 _DRAIN_SESSIONS_SECONDS = 12.0
 _DRAIN_DELIVERY_SECONDS = 10.0
 _DRAIN_HTTP_SECONDS = 2.0
-_RECLAIM_SECONDS = 5.0
+_RECLAIM_SECONDS = 2.0
 _MACHINE_SECONDS = 1.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 

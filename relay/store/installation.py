@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select, text, update
 
 from relay.store.engine import Store, StoreError
 from relay.store.secrets import KeyFileError, Secrets
@@ -58,6 +58,14 @@ def key_in_use(connection: Connection) -> str:
 def region(connection: Connection) -> str:
     """The region that the store belongs to."""
     return _read(connection)["region"]
+
+
+def not_durable(connection: Connection) -> list[str]:
+    """What is switched off of a PostgreSQL server's that a commit needs to outlast a power cut."""
+    query = text(
+        "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'"
+    )
+    return sorted(connection.execute(query).scalars())
 
 
 def _read(connection: Connection) -> dict[str, str]:

@@ -79,7 +79,10 @@ class Secrets:
         try:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], place.encode())
         except (InvalidTag, ValueError):
-            raise KeyFileError(f"the key file does not open {place}: it is not this store's") from None
+            raise KeyFileError(
+                f"the key file does not open {place}: it is not this store's;"
+                " copy the file from a node that serves, or from your backup"
+            ) from None
 
 
 def mark(key_id: str) -> bytes:
