@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import smtplib
-import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from relay.app.recorder import Recorder
 from tests.support.gateway import OWNER, Gateway, Login, free_ports, transact
+from tests.support.haproxy import HAProxy
 from tests.support.peers import require
 
 CLIENT = "127.0.0.77"
@@ -33,53 +30,6 @@ defaults
 """
 
 
-class HAProxy:
-    """A port for each version and listener; HAProxy checks each of them every 200 ms."""
-
-    def __init__(self, directory: Path, targets: dict[tuple[str, bool], int]) -> None:
-        self.ports = dict(zip(targets, free_ports(len(targets)), strict=True))
-        configuration = _CONFIGURATION.format(directory=directory)
-        self._stats = directory / "stats"
-        for number, (key, target) in enumerate(targets.items()):
-            configuration += (
-                f"listen l{number}\n    bind 127.0.0.1:{self.ports[key]}\n"
-                f"    server relay 127.0.0.1:{target} {key[0]} check\n"
-            )
-        (directory / "haproxy.cfg").write_text(configuration)
-        self._log = directory / "haproxy.log"
-        with self._log.open("wb") as log:
-            command = [require("haproxy"), "-db", "-f", str(directory / "haproxy.cfg")]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        self._await()
-
-    def _await(self) -> None:
-        give_up_at = time.monotonic() + 20
-        for port in self.ports.values():
-            while True:
-                assert self._process.poll() is None, self.log()
-                assert time.monotonic() < give_up_at, self.log()
-                try:
-                    socket.create_connection(("127.0.0.1", port), 5).close()
-                    break
-                except OSError:
-                    time.sleep(0.05)
-
-    def checks(self) -> list[str]:
-        """The result of the newest check of each server."""
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(self._stats))
-            sock.sendall(b"show stat\n")
-            table = b"".join(iter(lambda: sock.recv(65536), b"")).decode().removeprefix("# ")
-        return [row["check_status"] for row in csv.DictReader(table.splitlines()) if row["svname"] == "relay"]
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(20)
-
-
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) -> Iterator[Gateway]:
     require("haproxy")
@@ -94,13 +44,26 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) -> Ite
 
 
 @pytest.fixture(scope="module")
-def haproxy(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HAProxy]:
-    targets = {
-        (version, implicit): gateway.tls_port if implicit else gateway.port
-        for version in ("send-proxy", "send-proxy-v2")
-        for implicit in (False, True)
-    }
-    one = HAProxy(tmp_path_factory.mktemp("haproxy"), targets)
+def ports() -> dict[tuple[str, bool], int]:
+    """One for each version of the header and kind of listener."""
+    kinds = [(version, implicit) for version in ("send-proxy", "send-proxy-v2") for implicit in (False, True)]
+    return dict(zip(kinds, free_ports(len(kinds)), strict=True))
+
+
+@pytest.fixture(scope="module")
+def haproxy(
+    gateway: Gateway, ports: dict[tuple[str, bool], int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HAProxy]:
+    """It checks each listener every 200 ms."""
+    directory = tmp_path_factory.mktemp("haproxy")
+    configuration = _CONFIGURATION.format(directory=directory)
+    for number, ((version, implicit), port) in enumerate(ports.items()):
+        target = gateway.tls_port if implicit else gateway.port
+        configuration += (
+            f"listen l{number}\n    bind 127.0.0.1:{port}\n"
+            f"    server relay 127.0.0.1:{target} {version} check\n"
+        )
+    one = HAProxy(directory, configuration, [("127.0.0.1", port) for port in ports.values()])
     yield one
     one.close()
 
@@ -123,9 +86,10 @@ def client_of(gateway: Gateway, port: int, implicit: bool) -> smtplib.SMTP:
 
 @pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "implicit TLS"])
 @pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
-def test_mail_through_haproxy_is_its_clients(gateway, haproxy, owner, recorder, version, implicit):
+@pytest.mark.usefixtures("haproxy")
+def test_mail_through_haproxy_is_its_clients(gateway, ports, owner, recorder, version, implicit):
     rcpt = f"{version}-{implicit}@customer.example"
-    with client_of(gateway, haproxy.ports[version, implicit], implicit) as client:
+    with client_of(gateway, ports[version, implicit], implicit) as client:
         client.login(owner.username, owner.password)
         code, text = transact(client, "a@owner.example", [rcpt], "From: a@owner.example\r\n\r\nHello.\r\n")
     assert code == 250, text
@@ -137,7 +101,7 @@ def test_mail_through_haproxy_is_its_clients(gateway, haproxy, owner, recorder, 
 
 def test_haproxys_checks_find_the_gateway_up_and_leave_no_complaint(gateway, haproxy):
     give_up_at = time.monotonic() + 20
-    while haproxy.checks() != ["L4OK"] * 4:
+    while [row["check_status"] for row in haproxy.servers()] != ["L4OK"] * 4:
         assert time.monotonic() < give_up_at, haproxy.log()
         time.sleep(0.05)
     assert "is DOWN" not in haproxy.log()

@@ -19,6 +19,7 @@ from relay.app.recorder import Recorder
 
 OWNER, DELEGATE, STRANGER = "111122223333", "222222222222", "333333333333"
 REGION = "us-east-1"
+LOOPBACK = "127.0.0.1"
 
 
 def arn(name: str, account: str = OWNER) -> str:
@@ -54,21 +55,23 @@ class CommandFailed(AssertionError):
 class Gateway:
     """A relay in a directory of its own.  Commands run in this process, ``serve`` in another."""
 
-    def __init__(self, directory: Path, recorder: Recorder, **settings: str) -> None:
+    def __init__(self, directory: Path, recorder: Recorder, host: str = LOOPBACK, **settings: str) -> None:
         self.directory = directory
         self.recorder = recorder
-        self.port, self.tls_port, self.http_port = free_ports(3)
+        self.host = host
+        self.port, self.tls_port, self.http_port, self.https_port = free_ports(4)
         self.process: subprocess.Popen[bytes] | None = None
         self.records: dict[str, str] = {}
         self.preface = b""  # what a connection from this machine must begin with
+        self.source: tuple[str, int] | None = None  # where clients come from, if from elsewhere
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("RELAY_")},
             "RELAY_CONFIG": str(directory / "relay.toml"),
             "RELAY_RELAY__HOSTNAME": "relay.example",
             "RELAY_RELAY__WORKERS": "1",
-            "RELAY_SMTP__LISTEN": f"127.0.0.1:{self.port}",
-            "RELAY_SMTP__LISTEN_TLS": f"127.0.0.1:{self.tls_port}",
-            "RELAY_HTTP__LISTEN": f"127.0.0.1:{self.http_port}",
+            "RELAY_SMTP__LISTEN": f"{host}:{self.port}",
+            "RELAY_SMTP__LISTEN_TLS": f"{host}:{self.tls_port}",
+            "RELAY_HTTP__LISTEN": f"{host}:{self.http_port}",
             "RELAY_DELIVERY__SMARTHOST": recorder.address,
             "RELAY_DELIVERY__SMARTHOST_TLS": "none",
             **settings,
@@ -139,7 +142,7 @@ class Gateway:
             assert self.process is not None
             assert self.process.poll() is None, self.log()
             try:
-                with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+                with socket.create_connection((self.host, self.port), 1) as sock:
                     sock.settimeout(2)
                     sock.sendall(self.preface)
                     if sock.recv(3) == b"220":
@@ -168,15 +171,18 @@ class Gateway:
 
     # ------------------------------------------------------------ sending
 
-    def client(self, login: Login | None, implicit_tls: bool = False) -> smtplib.SMTP:
-        """A connection under TLS, logged in if there is a login."""
+    def client(
+        self, login: Login | None, implicit_tls: bool = False, *, at: tuple[str, int] | None = None
+    ) -> smtplib.SMTP:
+        """A connection under TLS, logged in if there is a login; ``at`` a balancer, if there is one."""
         context = ssl.create_default_context(cafile=str(self.directory / "relay.crt"))
         context.check_hostname = False  # the certificate is for relay.example
+        host, port = at or (self.host, self.tls_port if implicit_tls else self.port)
         client: smtplib.SMTP
         if implicit_tls:
-            client = smtplib.SMTP_SSL("127.0.0.1", self.tls_port, context=context, timeout=20)
+            client = smtplib.SMTP_SSL(host, port, context=context, timeout=20, source_address=self.source)
         else:
-            client = smtplib.SMTP("127.0.0.1", self.port, timeout=20)
+            client = smtplib.SMTP(host, port, timeout=20, source_address=self.source)
             client.starttls(context=context)
         client.ehlo("client.example")
         if login is not None:
@@ -220,7 +226,7 @@ def transact(client: smtplib.SMTP, mail_from: str, rcpts: list[str], message: st
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
     ports = [sock.getsockname()[1] for sock in sockets]
     for sock in sockets:
         sock.close()
