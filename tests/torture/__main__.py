@@ -2,6 +2,7 @@
 
     python -m tests.torture --engine sqlite --seconds 600 --seed 7
     python -m tests.torture --engine postgresql --seconds 60 --fault kill-worker --fault next-hop
+    python -m tests.torture --engine postgresql --seconds 300 --nodes 2 --fault kill-node --fault kill-server
 
 Clients send while the program, its store, its disk, its clock, its name server and its next hop fail in an
 order that the seed fixes.  Then everything is let out, and each recipient must be delivered, bounced or
@@ -28,7 +29,7 @@ def main() -> int:
     options = _options()
     directory = Path(tempfile.mkdtemp(prefix="relay-torture-"))
     directory.chmod(0o755)  # a database server is another user
-    ground = Ground(directory, options.engine, options.seed)
+    ground = Ground(directory, options.engine, options.seed, options.nodes)
     try:
         faults = options.fault or list(FAULTS)
         verdict = torture(
@@ -56,11 +57,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--fault", action="append", choices=FAULTS, help="only this one; may be repeated; default is all"
     )
+    parser.add_argument("--nodes", type=int, default=1, help="on one PostgreSQL, behind HAProxy (1)")
     parser.add_argument("--clients", type=int, default=10, help="connections that send (10)")
     parser.add_argument("--rate", type=float, default=50, help="messages a second of all together (50)")
     parser.add_argument("--drain-seconds", type=float, default=120, help="patience at the end (120)")
     parser.add_argument("--keep", action="store_true", help="keep the directory with log and ledger")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.nodes > 1 and options.engine != "postgresql":
+        parser.error("several nodes share no SQLite file; add --engine postgresql")
+    return options
 
 
 if __name__ == "__main__":

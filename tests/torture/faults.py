@@ -27,7 +27,7 @@ from tests.torture.ground import Ground, kill
 from tests.torture.values import Event, Kind
 
 # Within so long the other workers look for what dead ones held.
-_RECLAIMED_SECONDS = 8.0
+_RECLAIMED_SECONDS = 5.0
 _RELOADED_SECONDS = 2.0
 _HOP_ODDS = 0.06
 _HOP_SECONDS = 5.0
@@ -60,17 +60,37 @@ def _kill_worker(ground: Ground, chance: random.Random) -> None:
     kill(chance.choice(ground.workers()), signal.SIGKILL)
 
 
-def _kill_supervisor(ground: Ground, _: random.Random) -> None:
+def _kill_supervisor(ground: Ground, chance: random.Random) -> None:
     """kill -9 of the supervisor; its workers notice, and it is started again."""
-    assert ground.gateway.process is not None
-    ground.gateway.process.kill()
-    ground.restart()
+    node = chance.choice(ground.nodes)
+    assert node.process is not None
+    node.process.kill()
+    ground.restart(node)
 
 
 def _kill_all(ground: Ground, _: random.Random) -> None:
     """kill -9 of every process at once."""
-    ground.gateway.kill()
+    _kill_nodes(ground)
     ground.restart()
+
+
+def _kill_nodes(ground: Ground) -> None:
+    for node in ground.nodes:
+        node.kill()
+
+
+def _kill_node(ground: Ground, chance: random.Random) -> None:
+    """kill -9 of one node of several, which comes back before the others take what it held, or after."""
+    _require_nodes(ground)
+    node = chance.choice(ground.nodes)
+    node.kill()
+    time.sleep(chance.uniform(0, LEASE_SECONDS + _RECLAIMED_SECONDS))
+    ground.restart(node)
+
+
+def _require_nodes(ground: Ground) -> None:
+    if ground.balancer is None:
+        raise Impossible("there is one node; see --nodes")
 
 
 def _power_cut(ground: Ground, _: random.Random) -> None:
@@ -80,7 +100,7 @@ def _power_cut(ground: Ground, _: random.Random) -> None:
     if ground.server is not None and not ground.server.is_ours:
         raise Impossible("RELAY_TEST_PG is somebody else's server")
     ground.disk.cut()
-    ground.gateway.kill()
+    _kill_nodes(ground)
     if ground.server is not None:
         ground.server.kill()
     ground.disk.repower()
@@ -129,15 +149,18 @@ def _retire_the_silent(ground: Ground) -> None:
 
 
 def _restart(ground: Ground, _: random.Random) -> None:
-    """SIGTERM, and started again: no fault at all."""
-    ground.gateway.stop()
-    ground.restart()
+    """SIGTERM, and started again: no fault at all.  Of several nodes one after another."""
+    for node in ground.nodes:
+        node.stop()
+        ground.restart(node)
+        ground.await_ready()
 
 
-def _reload(ground: Ground, _: random.Random) -> None:
+def _reload(ground: Ground, chance: random.Random) -> None:
     """SIGHUP: new workers take over."""
-    assert ground.gateway.process is not None
-    kill(ground.gateway.process.pid, signal.SIGHUP)
+    node = chance.choice(ground.nodes)
+    assert node.process is not None
+    kill(node.process.pid, signal.SIGHUP)
     time.sleep(_RELOADED_SECONDS)
 
 
@@ -231,6 +254,7 @@ FAULTS = {
     "kill-worker": Fault(_kill_worker, Kind.DEATH),
     "kill-supervisor": Fault(_kill_supervisor, Kind.DEATH),
     "kill-all": Fault(_kill_all, Kind.DEATH),
+    "kill-node": Fault(_kill_node, Kind.DEATH),
     "power-cut": Fault(_power_cut, Kind.DEATH),
     "stall": Fault(_stall, Kind.DEATH),
     "short-stall": Fault(_short_stall, Kind.DEATH),

@@ -1,4 +1,7 @@
-"""The gateway and everything around it: a disk of its own, a store, a clock, a next hop, a lent domain."""
+"""The gateway and everything around it: a disk of its own, a store, a clock, a next hop, a lent domain.
+
+Of several nodes each is a gateway at an address of its own, on one PostgreSQL, behind HAProxy.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from relay.store.tables import message, outbox, recipient
 from relay.submission.identifiers import ses_message_id
 from tests.support.dkim_verifier import verifies
 from tests.support.gateway import DELEGATE, OWNER, CommandFailed, Gateway, arn, grant, user_arn
+from tests.support.nodes import Balancer, join, node
 from tests.support.stores import PostgreSQL
 from tests.torture.clock import Clock, NoClock
 from tests.torture.disk import Disk, NoDisk
@@ -47,9 +51,9 @@ _SETTINGS = {
 
 class Ground:
     """Runs from construction until ``close``.  ``disk`` and ``clock`` are None where this machine has none,
-    ``server`` is PostgreSQL, or None."""
+    ``server`` is PostgreSQL, or None; a single node has no ``balancer``.  ``gateway`` is the first node."""
 
-    def __init__(self, directory: Path, engine: str, seed: str) -> None:
+    def __init__(self, directory: Path, engine: str, seed: str, nodes: int = 1) -> None:
         self.seed = seed
         self.events: list[Event] = []
         self.blamed: set[str] = set()
@@ -57,25 +61,28 @@ class Ground:
         self._stack = ExitStack()
         self.directory = directory
         try:
-            self._make(engine, seed)
+            self._make(engine, seed, nodes)
         except BaseException:
             self._stack.close()
             raise
 
-    def _make(self, engine: str, seed: str) -> None:
+    def _make(self, engine: str, seed: str, nodes: int) -> None:
         self.disk = self._make_disk()
         self.clock = self._make_clock()
         self.server = self._make_server() if engine == "postgresql" else None
         self.url = self._make_url()
         self.hop = NextHop(seed)
         self._stack.callback(self.hop.close)
-        self.gateway = Gateway(self.state_directory, self.hop, **self._settings())  # type: ignore[arg-type]
+        self.nodes = [self._make_node(number, nodes) for number in range(1, nodes + 1)]
+        self.gateway = self.nodes[0]
         self._set_up()
+        self.balancer = self._make_balancer() if nodes > 1 else None
+        self.await_ready()
 
     def close(self) -> int:
-        """Stop everything; the gateway's exit code."""
+        """Stop everything; 0 if every node ended in order."""
         try:
-            return self.gateway.stop()
+            return max(node.stop() for node in self.nodes)
         finally:
             self._stack.close()
 
@@ -110,6 +117,18 @@ class Ground:
             return f"sqlite:///{self.state_directory / 'relay.db'}"
         return self._stack.enter_context(self.server.database(empty=True))
 
+    def _make_node(self, number: int, of: int) -> Gateway:
+        if of == 1:
+            return Gateway(self.state_directory, self.hop, **self._settings())  # type: ignore[arg-type]
+        directory = self.state_directory if number == 1 else self.directory / f"node{number}"
+        return node(number, directory, self.hop, **self._settings())  # type: ignore[arg-type]
+
+    def _make_balancer(self) -> Balancer:
+        (self.directory / "haproxy").mkdir()
+        balancer = Balancer(self.directory / "haproxy", self.nodes)
+        self._stack.callback(balancer.close)
+        return balancer
+
     def _settings(self) -> dict[str, str]:
         return {
             **_SETTINGS,
@@ -131,31 +150,42 @@ class Ground:
         (self.state_directory / "serve.log").symlink_to(self.directory / "serve.log")
         self.ledger = Ledger(self.directory / "ledger.jsonl")
         self._stack.callback(self.ledger.close)
-        gateway.start()
+        for other in self.nodes[1:]:
+            join(gateway, other)
+        for one in self.nodes:
+            one.start()
 
     # ------------------------------------------------------------ the program
 
     def workers(self) -> list[int]:
-        """The processes of the workers, as they are now."""
-        assert self.gateway.process is not None
-        command = ["ps", "--ppid", str(self.gateway.process.pid), "-o", "pid="]
+        """The processes of the workers of all nodes, as they are now."""
+        supervisors = ",".join(str(node.process.pid) for node in self.nodes if node.process is not None)
+        command = ["ps", "--ppid", supervisors, "-o", "pid="]
         return [int(pid) for pid in subprocess.run(command, capture_output=True, text=True).stdout.split()]
 
-    def restart(self) -> None:
-        """Start again once every process of the former start is gone."""
-        assert self.gateway.process is not None
-        session = self.gateway.process.pid
-        self.gateway.process.wait(_SECONDS_TO_END)
-        give_up_at = time.monotonic() + _SECONDS_TO_END
-        while _lives(session):
-            assert time.monotonic() < give_up_at, "workers outlive their supervisor"
-            time.sleep(0.02)
-        self.gateway.start()
+    def restart(self, *nodes: Gateway) -> None:
+        """Start them again, or all, once every process of the former start is gone."""
+        for one in nodes or self.nodes:
+            assert one.process is not None
+            session = one.process.pid
+            one.process.wait(_SECONDS_TO_END)
+            give_up_at = time.monotonic() + _SECONDS_TO_END
+            while _lives(session):
+                assert time.monotonic() < give_up_at, "workers outlive their supervisor"
+                time.sleep(0.02)
+            one.start()
+
+    def await_ready(self) -> None:
+        """Until the balancer sends new sessions to every node; there may be no balancer."""
+        if self.balancer is not None:
+            self.balancer.await_ready(*self.nodes)
 
     def load(self, clients: int, rate: float) -> Load:
         """Clients that send until they are told to stop."""
         self.hop.plan = self.usual
-        return Load(self.gateway, self.login, self.ledger, f"{self.seed}t{len(self.events)}", clients, rate)
+        at = self.balancer.starttls if self.balancer else None
+        name = f"{self.seed}t{len(self.events)}"
+        return Load(lambda: self.gateway.client(self.login, at=at), self.ledger, name, clients, rate)
 
     # ------------------------------------------------------------ the end
 

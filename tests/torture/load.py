@@ -10,9 +10,10 @@ import random
 import smtplib
 import threading
 import time
+from collections.abc import Callable
 from hashlib import sha256
 
-from tests.support.gateway import Gateway, Login, arn
+from tests.support.gateway import arn
 from tests.torture.ledger import Ledger
 from tests.torture.plan import GONE
 from tests.torture.values import Sent, Told
@@ -29,12 +30,15 @@ _PATIENCE_SECONDS = 30.0
 
 
 class Load:
-    """Clients that send ``rate`` messages a second together, from construction until ``stop``."""
+    """Clients that send ``rate`` messages a second together, from construction until ``stop``.
+
+    ``log_in`` gives an open session.
+    """
 
     def __init__(
-        self, gateway: Gateway, login: Login, ledger: Ledger, seed: str, clients: int, rate: float
+        self, log_in: Callable[[], smtplib.SMTP], ledger: Ledger, seed: str, clients: int, rate: float
     ) -> None:
-        self._gateway, self._login, self._ledger = gateway, login, ledger
+        self._log_in, self._ledger = log_in, ledger
         self._pause = clients / rate
         self._stopped_at: float | None = None
         self._threads = [
@@ -56,7 +60,7 @@ class Load:
 
     def _run(self, name: str) -> None:
         chance = random.Random(name)
-        client = _Client(self._gateway, self._login)
+        client = _Client(self._log_in)
         number = 0
         while self._stopped_at is None:
             number += 1
@@ -80,15 +84,15 @@ class Load:
 class _Client:
     """A session that is opened anew when it is lost."""
 
-    def __init__(self, gateway: Gateway, login: Login) -> None:
-        self._gateway, self._login = gateway, login
+    def __init__(self, log_in: Callable[[], smtplib.SMTP]) -> None:
+        self._log_in = log_in
         self._session: smtplib.SMTP | None = None
 
     def transact(self, sent: Sent, octets: bytes) -> tuple[int | None, str]:
         """The reply to the dot, or to what was refused before; None if there was none."""
         try:
             if self._session is None:
-                self._session = self._gateway.client(self._login)
+                self._session = self._log_in()
             return self._say(self._session, sent, octets)
         except smtplib.SMTPResponseException as error:  # refused at the greeting, or logging in
             self.close()
