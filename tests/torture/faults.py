@@ -126,12 +126,16 @@ def _short_stall(ground: Ground, chance: random.Random) -> None:
 
 @contextmanager
 def _stopped(ground: Ground, chance: random.Random) -> Iterator[None]:
+    """Afterwards it goes on with what it has in hand, until its next heartbeat tells it that it may not."""
     pid = chance.choice(ground.workers())
     kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         kill(pid, signal.SIGCONT)
+    give_up_at = time.monotonic() + HEARTBEAT_SECONDS * 2
+    while pid in ground.workers() and time.monotonic() < give_up_at:
+        time.sleep(0.1)
 
 
 def _retire_the_silent(ground: Ground) -> None:
