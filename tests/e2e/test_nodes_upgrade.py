@@ -20,7 +20,7 @@ from relay.app.recorder import Recorder
 from relay.store.schema import REVISION
 from tests.support.earlier import EarlierGateway, unpack
 from tests.support.gateway import DELEGATE, OWNER, Gateway, Login, arn, grant, transact, user_arn
-from tests.support.nodes import address, join
+from tests.support.nodes import address, join, stop
 
 OWNED = arn("owner.example")
 
@@ -65,12 +65,6 @@ def upgrade(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Upgrade]
         earlier.start()
         stack.callback(stop, earlier, later, upgraded)
         yield Upgrade(earlier, later, upgraded, recorder, login, revision)
-
-
-def stop(*gateways: Gateway) -> None:
-    for one in gateways:
-        assert one.process is None or one.stop() == 0, one.log()
-        assert "Traceback" not in one.log(), one.log()
 
 
 class Client:

@@ -82,3 +82,11 @@ class Balancer(HAProxy):
             assert time.monotonic() < began + seconds, self.log()
             time.sleep(0.02)
         return time.monotonic() - began
+
+
+def stop(*nodes: Gateway) -> None:
+    """All that were started, in order and without an error that nobody expected."""
+    codes = [one.stop() for one in nodes if one.process is not None]
+    for one in nodes:
+        assert "Traceback" not in one.log(), one.log()
+    assert not any(codes), codes
