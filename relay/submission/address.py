@@ -21,7 +21,8 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 # RFC 5321 section 2.3.5.  A last label of digits alone reads as an IPv4 address to some.
 _DOMAIN = rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}"
 _is_plain_domain = re.compile(_DOMAIN).fullmatch
-_match_plain_mailbox = re.compile(rf"({_ATEXT}++(?:\.{_ATEXT}++)*+)@({_DOMAIN})").fullmatch
+_match_plain_mailbox = re.compile(rf"({_ATEXT}++(?:\.{_ATEXT}++)*)@({_DOMAIN})").fullmatch
+# The group of the pattern above is not possessive: Python 3.11.2, Debian's, then takes "a." for a local part.
 _find_control = re.compile(r"[\x00-\x20\x7f]").search
 _find_outside_atext = re.compile(rf"(?!{_ATEXT})[^.]").search
 _find_outside_ldh = re.compile(r"[^A-Za-z0-9.-]").search

@@ -24,8 +24,8 @@ class DisplayNameError(ValueError):
 
 # The full stop stands for RFC 5322's obs-phrase ("John Q. Public"), which everybody writes.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]"
-_is_plain = re.compile(rf"(?!\.){_ATOM}++(?: {_ATOM}++)*+").fullmatch
-_match_word = re.compile(rf' *(?:"((?:[^"\\]|\\.)*+)"|({_ATOM}++))(?= |\Z)').match
+_is_plain = re.compile(rf"(?!\.){_ATOM}++(?: {_ATOM}++)*").fullmatch
+_match_word = re.compile(rf' *(?:"((?:[^"\\]|\\.)*)"|({_ATOM}++))(?= |\Z)').match
 # No specials of RFC 5322 inside: a reader that takes words apart first would stop at them.
 _match_encoded = re.compile(
     r"=\?([A-Za-z0-9_.:-]+)(?:\*[A-Za-z0-9-]+)?\?([BbQq])\?([A-Za-z0-9!#$%&'*+/=^_`{|}~.-]*)\?="
