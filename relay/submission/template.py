@@ -38,6 +38,10 @@ class MissingAttribute(TemplateError):
     """The data has no value for a gap."""
 
 
+# What the engine raises for a template that is none; LookupError for "{{#*inline}}", which lacks its name.
+_FAULTS = (ValueError, TypeError, LookupError, TemplateRecursionError, RecursionError)
+
+
 @lru_cache(64)
 def compiled(source: str) -> Render:
     """What renders the template with data; TemplateError if it is none."""
@@ -46,7 +50,7 @@ def compiled(source: str) -> Render:
     engine.unregister_helper("log")
     try:
         render = engine.compile(_close_up(r"\1", source))
-    except (ValueError, TemplateRecursionError, RecursionError) as error:
+    except _FAULTS as error:
         raise TemplateError(str(error) or "nested too deeply") from error
 
     def rendered(data: Mapping[str, Any]) -> str:
@@ -57,7 +61,7 @@ def compiled(source: str) -> Render:
             raise MissingAttribute(
                 f"Attribute '{error.path}' is not present in the rendering data."
             ) from error
-        except (ValueError, TypeError, TemplateRecursionError, RecursionError) as error:
+        except _FAULTS as error:
             raise TemplateError(str(error) or "nested too deeply") from error
 
     return rendered
