@@ -26,6 +26,7 @@ from relay.queue.spool import insert_messages
 from relay.queue.suppression import hard_bounces, suppress
 from relay.queue.values import Settled
 from relay.queue.writer import GroupWriter, Job
+from relay.store.rows import Row, RowInsert
 from relay.store.tables import attempt, outbox, recipient
 
 _SETTLE = (
@@ -46,7 +47,11 @@ _SETTLE = (
         settled_at=bindparam("to_settled_at"),
     )
 )
-_INSERT_ATTEMPT = insert(attempt)
+_INSERT_ATTEMPT = RowInsert(
+    attempt,
+    *("message_id", "number", "attempt", "at", "outcome", "phase", "host", "tls", "code", "enhanced"),
+    *("reply", "duration_us"),
+)
 _INSERT_OUTBOX = insert(outbox)
 
 
@@ -84,15 +89,9 @@ def settle(
     """Write the outcomes that are still ours to tell."""
     if not settled:
         return
-    savepoint = connection.begin_nested()
-    result = connection.execute(_SETTLE, [_row(one) for one in settled])
-    if result.rowcount == len(settled):
-        savepoint.commit()
-    else:
-        savepoint.rollback()
-        settled = [one for one in settled if connection.execute(_SETTLE, _row(one)).rowcount == 1]
+    settled = _fenced(connection, settled)
     if settled:
-        connection.execute(_INSERT_ATTEMPT, [_attempt_row(one) for one in settled])
+        _INSERT_ATTEMPT(connection, [_attempt_row(one) for one in settled])
         suppress(connection, hard_bounces(settled))
         count_settled(connection, settled)
         notices = list(_outbox_rows(settled, next_id))
@@ -101,6 +100,20 @@ def settle(
             insert_messages(connection, simulation.auto_replies(settled))
         if notices:
             connection.execute(_INSERT_OUTBOX, notices)
+
+
+def _fenced(connection: Connection, settled: Sequence[Settled]) -> Sequence[Settled]:
+    """Those that were ours still, now written; nearly always all of them.
+
+    The savepoint is said by hand: SQLAlchemy would compile its statements anew for every batch.
+    """
+    connection.exec_driver_sql("SAVEPOINT settling")
+    result = connection.execute(_SETTLE, [_row(one) for one in settled])
+    if result.rowcount != len(settled):
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT settling")
+        settled = [one for one in settled if connection.execute(_SETTLE, _row(one)).rowcount == 1]
+    connection.exec_driver_sql("RELEASE SAVEPOINT settling")
+    return settled
 
 
 def _row(one: Settled) -> dict[str, Any]:
@@ -128,22 +141,27 @@ def _state(one: Settled) -> State:
     return State.BOUNCED if isinstance(one.outcome, Bounced) else State.QUEUED
 
 
-def _attempt_row(one: Settled) -> dict[str, Any]:
-    answer = one.attempt.answer
-    return {
-        "message_id": one.message.id,
-        "number": one.recipient.number,
-        "attempt": one.recipient.attempts + 1,
-        "at": one.attempt.at,
-        "outcome": type(one.outcome).__name__.lower(),
-        "phase": one.attempt.phase.value,
-        "host": one.attempt.host,
-        "tls": one.attempt.tls,
-        "code": answer.code if isinstance(answer, Reply) else None,
-        "enhanced": answer.enhanced if isinstance(answer, Reply) else None,
-        "reply": answer.text if isinstance(answer, Reply) else answer.reason,
-        "duration_us": one.attempt.duration_us,
-    }
+def _attempt_row(one: Settled) -> Row:
+    made, answer = one.attempt, one.attempt.answer
+    code, enhanced, text = (
+        (answer.code, answer.enhanced, answer.text)
+        if isinstance(answer, Reply)
+        else (None, None, answer.reason)
+    )
+    return (
+        one.message.id,
+        one.recipient.number,
+        one.recipient.attempts + 1,
+        made.at,
+        type(one.outcome).__name__.lower(),
+        made.phase.value,
+        made.host,
+        made.tls,
+        code,
+        enhanced,
+        text,
+        made.duration_us,
+    )
 
 
 def _outbox_rows(settled: Sequence[Settled], next_id: Callable[[], int]) -> list[dict[str, Any]]:

@@ -31,13 +31,23 @@ from relay.quotas.check import Charge, Exceeded
 from relay.store import changes, quotas
 from relay.store.engine import Store
 from relay.store.ledger import Entry
+from relay.store.rows import Row, RowInsert
 from relay.store.tables import body_chunk, message, outbox, recipient, spill, worker
 
 CHUNK_BYTES = 256 * 1024
 
-_INSERT_MESSAGE = insert(message)
-_INSERT_CHUNK = insert(body_chunk)
-_INSERT_RECIPIENT = insert(recipient)
+_INSERT_MESSAGE = RowInsert(
+    message,
+    *("id", "account_id", "identity_arn", "reverse_path", "return_path", "configuration_set"),
+    *("received_at", "expires_at", "size_bytes", "chunks", "record", "header", "require_tls", "events"),
+)
+_INSERT_CHUNK = RowInsert(body_chunk, "message_id", "seq", "data")
+_RECIPIENT_COLUMNS = (
+    *("message_id", "number", "account_id", "address", "domain", "state", "due_at", "attempts"),
+    *("delay_reported", "worker_id", "worker_epoch"),
+)
+_INSERT_RECIPIENT = RowInsert(recipient, *_RECIPIENT_COLUMNS)
+_INSERT_BOUNCED = RowInsert(recipient, *_RECIPIENT_COLUMNS, "last_reply", "settled_at")
 _INSERT_SPILL = insert(spill)
 _INSERT_OUTBOX = insert(outbox)
 _DELETE_SPILL = delete(spill).where(spill.c.message_id == bindparam("id"))
@@ -183,41 +193,31 @@ def insert_messages(
     """The rows of the messages, within the caller's transaction."""
     if not news:
         return
-    connection.execute(_INSERT_MESSAGE, [_message_row(new) for new in news])
-    rows = [row for new in news for row in _recipient_rows(new)]
-    if suppressed:
-        rows = _insert_suppressed(connection, rows, suppressed)
-    if rows:
-        connection.execute(_INSERT_RECIPIENT, rows)
-    _insert_bodies(connection, news, {row["message_id"] for row in rows})
-
-
-def _insert_suppressed(
-    connection: Connection, rows: Sequence[dict[str, Any]], suppressed: Suppressed
-) -> list[dict[str, Any]]:
-    """The recipients that are settled before anything was tried; gives back the others."""
-    waiting, settled = [], []
-    for row in rows:
-        text = suppressed.get(row["message_id"], {}).get(row["number"])
-        if text is None:
-            waiting.append(row)
-        else:
-            done = {"state": State.BOUNCED.value, "settled_at": row["due_at"], "last_reply": text}
-            settled.append({**row, **done, "worker_id": 0, "worker_epoch": 0})
-    connection.execute(_INSERT_RECIPIENT, settled)
-    return waiting
+    _INSERT_MESSAGE(connection, [_message_row(new) for new in news])
+    waiting, bounced = [], []
+    for new in news:
+        told = suppressed.get(new.message.id) if suppressed else None
+        for one in new.recipients:
+            if told and one.number in told:
+                bounced.append(_bounced_row(new.message, one, told[one.number]))
+            else:
+                waiting.append(_recipient_row(new.message, one, new.lease))
+    _INSERT_RECIPIENT(connection, waiting)
+    _INSERT_BOUNCED(connection, bounced)
+    _insert_bodies(connection, news, {row[0] for row in waiting})
 
 
 def _insert_bodies(connection: Connection, news: Sequence[NewMessage], waiting: Container[int]) -> None:
     """The bodies of messages that have a recipient waiting; nobody will read the others."""
-    chunks = [
-        row
-        for new in news
-        if not new.spilled and new.message.id in waiting
-        for row in _chunk_rows(new.message)
-    ]
-    if chunks:
-        connection.execute(_INSERT_CHUNK, chunks)
+    _INSERT_CHUNK(
+        connection,
+        [
+            row
+            for new in news
+            if not new.spilled and new.message.id in waiting
+            for row in _chunk_rows(new.message)
+        ],
+    )
     spilled = [{"id": new.message.id} for new in news if new.spilled]
     if spilled:
         connection.execute(_DELETE_SPILL, spilled)
@@ -226,51 +226,42 @@ def _insert_bodies(connection: Connection, news: Sequence[NewMessage], waiting: 
         _discard(connection, unread)
 
 
-def _message_row(new: NewMessage) -> dict[str, Any]:
+def _message_row(new: NewMessage) -> Row:
     of = new.message
-    return {
-        "id": of.id,
-        "account_id": of.account_id,
-        "identity_arn": of.identity_arn,
-        "reverse_path": of.reverse_path,
-        "return_path": of.return_path,
-        "configuration_set": of.configuration_set,
-        "received_at": of.received_at,
-        "expires_at": of.expires_at,
-        "size_bytes": of.size_bytes,
-        "chunks": of.chunks,
-        "record": new.record,
-        "header": of.header,
-        "require_tls": of.require_tls,
-        "events": ",".join(sorted(of.events)),
-    }
+    return (
+        of.id,
+        of.account_id,
+        of.identity_arn,
+        of.reverse_path,
+        of.return_path,
+        of.configuration_set,
+        of.received_at,
+        of.expires_at,
+        of.size_bytes,
+        of.chunks,
+        new.record,
+        of.header,
+        of.require_tls,
+        ",".join(sorted(of.events)),
+    )
 
 
-def _recipient_rows(new: NewMessage) -> list[dict[str, Any]]:
-    lease = new.lease
-    state = State.LEASED if lease else State.QUEUED
-    worker_id, epoch = (lease.worker_id, lease.epoch) if lease else (0, 0)
-    return [
-        {
-            "message_id": new.message.id,
-            "number": one.number,
-            "account_id": new.message.account_id,
-            "address": one.address,
-            "domain": one.domain,
-            "state": state.value,
-            "due_at": new.message.received_at,
-            "attempts": 0,
-            "delay_reported": False,
-            "worker_id": worker_id,
-            "worker_epoch": epoch,
-        }
-        for one in new.recipients
-    ]
+def _recipient_row(of: QueuedMessage, one: QueuedRecipient, lease: Lease | None) -> Row:
+    who = (of.id, one.number, of.account_id, one.address, one.domain)
+    if lease is None:
+        return (*who, State.QUEUED.value, of.received_at, 0, False, 0, 0)
+    return (*who, State.LEASED.value, of.received_at, 0, False, lease.worker_id, lease.epoch)
 
 
-def _chunk_rows(of: QueuedMessage) -> list[dict[str, Any]]:
+def _bounced_row(of: QueuedMessage, one: QueuedRecipient, reply: str) -> Row:
+    """Of a recipient that is settled before anything was tried."""
+    who = (of.id, one.number, of.account_id, one.address, one.domain)
+    return (*who, State.BOUNCED.value, of.received_at, 0, False, 0, 0, reply, of.received_at)
+
+
+def _chunk_rows(of: QueuedMessage) -> list[Row]:
     assert of.body is not None
-    return [{"message_id": of.id, "seq": seq, "data": part} for seq, part in enumerate(of.body)]
+    return [(of.id, seq, part) for seq, part in enumerate(of.body)]
 
 
 def _store_chunks(connection: Connection, chunks: Sequence[tuple[int, int, bytes, Lease]]) -> list[None]:
@@ -281,8 +272,7 @@ def _store_chunks(connection: Connection, chunks: Sequence[tuple[int, int, bytes
     ]
     if first:
         connection.execute(_INSERT_SPILL, first)
-    rows = [{"message_id": message_id, "seq": seq, "data": data} for message_id, seq, data, _ in chunks]
-    connection.execute(_INSERT_CHUNK, rows)
+    _INSERT_CHUNK(connection, [(message_id, seq, data) for message_id, seq, data, _ in chunks])
     return [None] * len(chunks)
 
 

@@ -23,6 +23,7 @@ from relay.store.tables import change, meta
 # Any constant will do, as long as nobody else takes the same advisory lock in this database.
 _CONTROL_LOCK = 0x72656C6179
 CHANNEL = "relay_change"
+_NEWEST = select(func.max(change.c.seq))
 _IDENTITY = "identity"
 
 
@@ -110,7 +111,7 @@ def control_write(store: Store, actor: str) -> Iterator[ControlWrite]:
 
 def newest(connection: Connection) -> int:
     """The number of the newest change; 0 before the first."""
-    return connection.execute(select(func.max(change.c.seq))).scalar() or 0
+    return connection.execute(_NEWEST).scalar() or 0
 
 
 def newest_at(connection: Connection) -> int:

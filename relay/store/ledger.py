@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from relay.store.engine import Store
+from relay.store.rows import Row, RowInsert
 from relay.store.tables import ledger
 
 CHANGE, ACCEPTED, REFUSED = "change", "accepted", "refused"
@@ -28,7 +29,7 @@ _BEFORE_THE_FIRST = "0" * 64
 _SEALER_LOCK = 0x6C6564676572
 _PAGE = 1000
 
-_INSERT = insert(ledger)
+_INSERT = RowInsert(ledger, "identity_arn", "at", "kind", "detail")
 _UNSEALED = (
     select(ledger.c.id, ledger.c.identity_arn, ledger.c.at, ledger.c.kind, ledger.c.detail)
     .where(ledger.c.seq.is_(None))
@@ -57,8 +58,8 @@ class Entry:
     kind: str
     detail: str
 
-    def row(self) -> dict[str, Any]:
-        return {"identity_arn": self.identity_arn, "at": self.at, "kind": self.kind, "detail": self.detail}
+    def row(self) -> Row:
+        return self.identity_arn, self.at, self.kind, self.detail
 
 
 def entry(identity_arn: str, at: int, kind: str, detail: dict[str, Any]) -> Entry:
@@ -67,9 +68,7 @@ def entry(identity_arn: str, at: int, kind: str, detail: dict[str, Any]) -> Entr
 
 def append(connection: Connection, entries: Iterable[Entry]) -> None:
     """Write them down, in the caller's transaction."""
-    rows = [one.row() for one in entries]
-    if rows:
-        connection.execute(_INSERT, rows)
+    _INSERT(connection, [one.row() for one in entries])
 
 
 # ---------------------------------------------------------------- sealing
@@ -163,7 +162,7 @@ def chain(store: Store, arn: str) -> Iterator[Sealed]:
         after = page[-1].seq
 
 
-def _page(store: Store, arn: str, after: int) -> Sequence[Row[Any]]:
+def _page(store: Store, arn: str, after: int) -> Sequence[Any]:
     query = select(ledger).where(ledger.c.identity_arn == arn, ledger.c.seq > after)
     with store.read() as connection:
         return connection.execute(query.order_by(ledger.c.seq).limit(_PAGE)).all()

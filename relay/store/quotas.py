@@ -25,6 +25,8 @@ _SELECT = (
     .order_by(quota.c.account_id)
     .with_for_update()
 )
+# The same for the one account that most batches are of: nothing to expand.
+_SELECT_ONE = select(quota).where(quota.c.account_id == bindparam("account")).with_for_update()
 _UPDATE = update(quota).where(quota.c.account_id == bindparam("account"))
 _PAST = usage_minute.c.account_id == bindparam("account"), usage_minute.c.minute < bindparam("before")
 _SUM_PAST = select(func.coalesce(func.sum(usage_minute.c.recipients), 0)).where(*_PAST)
@@ -88,7 +90,10 @@ def _locked(connection: Connection, accounts: Iterable[str], at: int) -> dict[st
 
 
 def _select(connection: Connection, accounts: Sequence[str]) -> dict[str, _Row]:
-    rows = connection.execute(_SELECT, {"accounts": accounts}).all()
+    if len(accounts) == 1:
+        rows = connection.execute(_SELECT_ONE, {"account": accounts[0]})
+    else:
+        rows = connection.execute(_SELECT, {"accounts": accounts})
     return {
         row.account_id: _Row(Usage(row.sent_24h, row.credit, row.credit_at), row.from_minute) for row in rows
     }
