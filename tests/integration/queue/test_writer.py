@@ -29,6 +29,12 @@ def names(store: Store) -> set[str]:
         return set(connection.execute(select(meta.c.name).where(meta.c.value == "x")).scalars())
 
 
+async def quiet_turns() -> None:
+    """The loop goes round and brings nothing new."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
 async def test_jobs_submitted_together_share_a_transaction(store: Store, writer: GroupWriter):
     for _ in range(3):
         writer.transaction_opened()
@@ -40,7 +46,8 @@ async def test_jobs_submitted_together_share_a_transaction(store: Store, writer:
 async def test_lone_client_does_not_wait_for_the_window(writer: GroupWriter):
     writer.transaction_opened()
     future = writer.submit(job("alone"))
-    assert writer._busy, "every open transaction waits: the batch goes at once"
+    await quiet_turns()
+    assert writer._busy, "every open transaction waits: the batch goes as soon as nothing else comes"
     assert await future == 1
 
 
@@ -48,6 +55,7 @@ async def test_batch_goes_after_the_window_though_others_are_still_sending(write
     writer.transaction_opened()
     writer.transaction_opened()
     future = writer.submit(job("one"))
+    await quiet_turns()
     assert not writer._busy
     assert await asyncio.wait_for(future, 2) == 1
 
@@ -56,9 +64,28 @@ async def test_batch_goes_when_the_other_transactions_end(writer: GroupWriter):
     writer.transaction_opened()
     writer.transaction_opened()
     future = writer.submit(job("one"))
+    await quiet_turns()
+    assert not writer._busy
     writer.transaction_closed()
+    await quiet_turns()
     assert writer._busy
     await future
+
+
+async def test_what_every_turn_brings_more_of_goes_in_one_batch(writer: GroupWriter):
+    futures = []
+    for number in range(5):
+        writer.transaction_opened()
+        futures.append(writer.submit(job(f"turn {number}")))
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*futures) == [5] * 5
+
+
+async def test_batch_has_a_most_number_of_jobs(writer: GroupWriter):
+    for number in range(64):
+        assert not writer._busy
+        writer.submit(job(f"n{number}", waits=False))
+    assert writer._busy, "it waits for no turn to end"
 
 
 async def test_job_that_breaks_harms_no_other(store: Store, writer: GroupWriter):
@@ -110,6 +137,7 @@ async def test_who_gave_up_before_the_batch_is_not_written_for(store: Store, wri
 async def test_who_gives_up_while_the_batch_runs_does_not_undo_it(store: Store, writer: GroupWriter):
     writer.transaction_opened()
     future = writer.submit(job("kept"))
+    await quiet_turns()
     assert writer._busy
     future.cancel()
     await writer.submit(job("other", waits=False))
