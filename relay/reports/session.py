@@ -5,8 +5,6 @@ There is no login and nothing is relayed; whom a report claims to come from deci
 
 from __future__ import annotations
 
-import asyncio
-
 from relay.queue.reports import Reported
 from relay.reports.handler import ReportHandler
 from relay.reports.mime import MOST_OCTETS
@@ -94,8 +92,7 @@ class ReportSession(SMTPCommands):
         await self._take_data(start.write, start.clear)
         if start.size_bytes > self._settings.max_message_bytes:
             return _TOO_LONG
-        # A client that goes away now does not undo what is being committed.
-        return await asyncio.shield(self._handler.take(of, bytes(start.octets), self._origin.ip))
+        return await self._undisturbed(self._handler.take(of, bytes(start.octets), self._origin.ip))
 
 
 class _Start:

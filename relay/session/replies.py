@@ -7,6 +7,7 @@ operator asks for them, since SES has none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from relay.submission.answer import Accepted, Answer, Reason, Refused
 from relay.submission.envelope import CommandError, CommandFault
@@ -25,6 +26,9 @@ class Reply:
 
     def encode(self, with_enhanced: bool) -> bytes:
         """The octets on the wire; whatever is not printable ASCII in a text is shown as ``?``."""
+        return _encoded(self, with_enhanced)
+
+    def _encode(self, with_enhanced: bool) -> bytes:
         # RFC 2034 section 4: greeting, EHLO's answer, 354 and 334 carry none.
         prefix = f"{self.enhanced} " if with_enhanced and self.enhanced else ""
         last = len(self.lines) - 1
@@ -32,6 +36,12 @@ class Reply:
             f"{self.code}{'-' if number < last else ' '}{prefix}{_printable(line)}\r\n".encode("ascii")
             for number, line in enumerate(self.lines)
         )
+
+
+@lru_cache(maxsize=256)
+def _encoded(of: Reply, with_enhanced: bool) -> bytes:
+    """Most of what a session says it says all the time."""
+    return of._encode(with_enhanced)
 
 
 def _printable(text: str) -> str:

@@ -5,8 +5,6 @@ One reset ends every transaction, whatever way it went.
 
 from __future__ import annotations
 
-import asyncio
-
 from relay.session import replies
 from relay.session.commands import SMTPCommands
 from relay.session.handler import Handler, SessionSettings
@@ -189,8 +187,7 @@ class SMTPSession(SMTPCommands):
         if self._has_bad_recipient:
             self._handler.abandon(receipt)
             return self._handler.refuse_envelope(self._principal, client)
-        # A client that goes away now does not undo what is being committed.
-        return await asyncio.shield(self._handler.finish(receipt))
+        return await self._undisturbed(self._handler.finish(receipt))
 
     def _say_answer(self, answer: Answer) -> None:
         """Answer a message; a refused one is no misuse of the session."""

@@ -16,7 +16,8 @@ import secrets
 import ssl
 import string
 import traceback
-from typing import Any, Protocol
+from collections.abc import Awaitable
+from typing import Any, Protocol, TypeVar
 
 from aiosmtpd.smtp import SMTP
 
@@ -40,6 +41,9 @@ _WATCH_SECONDS = 30.0
 _FOREIGN_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", "TRACE", "PATCH"})
 _SESSION_ALPHABET = string.ascii_letters + string.digits
 _match_command = re.compile(rb"([A-Za-z]{1,16})(?: ([ -~]*))?").fullmatch
+
+
+Answered = TypeVar("Answered")
 
 
 class Limits(Protocol):
@@ -112,6 +116,7 @@ class SMTPStream(SMTP):
         self._closing = False
         self._draining = False
         self._is_waiting = False
+        self._is_committing = False
         self._came_at = self._heard_at = 0.0
         self._messages = 0
         self._octets = 0
@@ -143,7 +148,7 @@ class SMTPStream(SMTP):
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
         asyncio.StreamReaderProtocol.connection_lost(self, error)
-        if self._handler_coroutine is not None:
+        if self._handler_coroutine is not None and not self._is_committing:
             self._handler_coroutine.cancel()
         self.transport = None
         self._handler.connections.leave(self._origin.network)
@@ -154,6 +159,17 @@ class SMTPStream(SMTP):
         self._heard_at = self.loop.time()
         self._octets += len(data)
         asyncio.StreamReaderProtocol.data_received(self, data)
+
+    async def _undisturbed(self, work: Awaitable[Answered]) -> Answered:
+        """The result of ``work``.  A client that goes away does not undo it; the session ends after it."""
+        self._is_committing = True
+        try:
+            result = await work
+        finally:
+            self._is_committing = False
+        if self.transport is None:
+            raise ConnectionAbortedError
+        return result
 
     def eof_received(self) -> bool | None:
         """A client that ends its side still gets the answers to what it sent."""
