@@ -8,6 +8,7 @@ background tasks: a part that stopped silently would be worse than a restart.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -39,6 +40,8 @@ _DRAIN_DELIVERY_SECONDS = 10.0
 _DRAIN_HTTP_SECONDS = 2.0
 _RECLAIM_SECONDS = 2.0
 _MACHINE_SECONDS = 1.0
+# Containers made since the last look, and looks of each kind before the next wider one.
+_COLLECTION = (20_000, 20, 20)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -66,6 +69,7 @@ def worker_main(
         directory = store.directory or settings.directory
         keys = KeyWatch(key_file, secrets, parts.writer, lease, log)
         worker = _Worker(directory, settings.store.low_disk_bytes, parts, keys, lease, log)
+        _spare_the_lasting()
         return uvloop.run(worker.run(sockets, life_fd, ready_fd))
     finally:
         store.dispose()
@@ -225,6 +229,14 @@ class _Worker:
             if was_low != self._parts.intake.low_disk:
                 self._log("disk", level="warning", is_low=not was_low, free_bytes=free)
             await asyncio.sleep(_MACHINE_SECONDS)
+
+
+def _spare_the_lasting() -> None:
+    """Modules, settings and compiled statements stay for good: the collector need not look at them, and what
+    a message makes has no cycles, so it may look seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTION)
 
 
 def _free_bytes(directory: Path) -> int:
