@@ -9,7 +9,7 @@ secrets are never handed in here.
 
 from __future__ import annotations
 
-import string
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, BinaryIO, Literal, Protocol
@@ -18,7 +18,7 @@ import orjson
 import structlog
 
 _LONGEST_VALUE = 400
-_PLAIN = frozenset(string.ascii_letters + string.digits + "@.-_+:/,;<>[]{}()!#$%&*?^|~")
+_is_plain = re.compile(r"[A-Za-z0-9@.\-_+:/,;<>\[\]{}()!#$%&*?^|~]+").fullmatch
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -66,7 +66,7 @@ def _as_text(_logger: Any, _level: str, fields: MutableMapping[str, Any]) -> byt
 def _quoted(value: Any) -> str:
     """The value as it is if it is plain, else as a JSON string: no space, quote or line end escapes it."""
     text = value if isinstance(value, str) else str(value)
-    if text and _PLAIN.issuperset(text):
+    if _is_plain(text):
         return text
     return orjson.dumps(text.encode("utf-8", "replace").decode()).decode()
 

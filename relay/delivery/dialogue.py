@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from relay.outcome.outcome import Failure, Phase, Reply
 
 # RFC 5321 section 4.5.3.1.5 allows 512 octets a line; some send more, none a novel.
 _LONGEST_LINE = 4096
 _MOST_LINES = 100
+_LONGEST_KEPT = 128
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL).fullmatch
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)").match
 _CONTROLS = re.compile(r"[^ -~]+")
@@ -45,6 +47,10 @@ class ReplyReader:
             raise NotSMTP("a reply line without an end")
 
     def _take(self, line: bytes) -> Reply | None:
+        if not self._lines and len(line) <= _LONGEST_KEPT:
+            reply = _whole(line)
+            if reply is not None:
+                return reply
         found = _LINE(line)
         if found is None or len(line) > _LONGEST_LINE:
             raise NotSMTP(f"not a reply: {_clean(line[:80])!r}")
@@ -56,6 +62,15 @@ class ReplyReader:
             return None
         lines, self._lines = self._lines, []
         return make_reply(int(code), lines)
+
+
+@lru_cache(maxsize=256)
+def _whole(line: bytes) -> Reply | None:
+    """The reply that is this one line, None if it is none or goes on.  Most are said again and again."""
+    found = _LINE(line)
+    if found is None or found[2] == b"-":
+        return None
+    return make_reply(int(found[1]), [_clean(found[3] or b"")])
 
 
 def make_reply(code: int, lines: Sequence[str]) -> Reply:

@@ -344,7 +344,7 @@ class DeliveryWorker:
         outcome = self._decide(message, recipient, attempt)
         # The settlement needs no body, and may wait long for a store that is away.
         lease = tried.consignment.lease
-        return Settled(replace(message, body=None), recipient, lease, attempt, outcome, tried.is_simulated)
+        return Settled(message.without_body(), recipient, lease, attempt, outcome, tried.is_simulated)
 
     def _decide(self, message: QueuedMessage, recipient: QueuedRecipient, attempt: Attempt) -> Outcome:
         history = schedule.Tried(

@@ -43,6 +43,25 @@ class QueuedMessage:
     require_tls: bool = False
     events: frozenset[str] = frozenset()
 
+    def without_body(self) -> QueuedMessage:
+        """For when nobody needs its octets any more; ``dataclasses.replace`` takes five times as long."""
+        return QueuedMessage(
+            self.id,
+            self.account_id,
+            self.identity_arn,
+            self.reverse_path,
+            self.return_path,
+            self.configuration_set,
+            self.received_at,
+            self.expires_at,
+            self.size_bytes,
+            self.header,
+            None,
+            self.chunks,
+            self.require_tls,
+            self.events,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class QueuedRecipient:

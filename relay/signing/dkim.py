@@ -198,9 +198,9 @@ def _signature(key: SigningKey, hashed: hashlib._Hash, times: bytes, h_tag: byte
     """The field for one key: its own text with an empty ``b=`` is the last thing hashed."""
     where = f" v=1; a={key.algorithm}; c=relaxed/simple; d={key.domain};\r\n s={key.selector}; "
     value = b"".join((where.encode("ascii"), times, b"\r\n", h_tag, b"\r\n", bh_tag, b"\r\n b="))
-    ((name, canonical),) = _canonicalize([(_NAME, value)])
     hashed = hashed.copy()
-    hashed.update(name + b":" + canonical.rstrip())
+    # The relaxed form: of white space the text above holds only blanks and the line ends of its folds.
+    hashed.update(b"dkim-signature:" + b" ".join(value.split()))
     signed = base64.b64encode(_sign_digest(key, hashed.digest()))
     return b"".join((_NAME, b":", value, fold(signed, namelen=3), b"\r\n"))
 

@@ -8,6 +8,7 @@ the clock; here is only the arithmetic.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -52,11 +53,13 @@ def id_worker(id_: int) -> int:
     return id_ >> _SEQUENCE_BITS & (1 << _WORKER_BITS) - 1
 
 
+@lru_cache(maxsize=8192)
 def ses_message_id(id_: int) -> str:
     """The key in the shape of SES's message ids: prefix and time, what looks like a UUID, zeros.
 
     The last six digits of the middle part hold worker and sequence, the others are a digest of the key:
-    the text is given back to its key by ``parse_ses_message_id``, and a typing error is noticed.
+    the text is given back to its key by ``parse_ses_message_id``, and a typing error is noticed.  It is
+    remembered for a while: a message's header, reply, record and log all name it.
     """
     digest = blake2b(id_.to_bytes(8, "big"), digest_size=12).hexdigest()
     return (
