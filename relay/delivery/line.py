@@ -128,7 +128,7 @@ class Line:
         self.down = _Down()
         self._limits = limits
         self._depot = depot
-        self._idle: deque[asyncio.Future[None]] = deque()
+        self._idle: deque[asyncio.Future[bool]] = deque()
         # The connections of all lanes, and until when no more than these are tried.
         self._open: set[Connection] = set()
         self._crowded_until = 0.0
@@ -158,20 +158,20 @@ class Line:
             self.lanes.add(lane)
             lane.add_done_callback(self._lane_ended)
 
-    def _wake_idle(self) -> bool:
+    def _wake_idle(self, *, to_work: bool = True) -> bool:
         while self._idle:
             idle = self._idle.pop()
             if not idle.done():
-                idle.set_result(None)
+                idle.set_result(to_work)
                 return True
         return False
 
     def dismiss_idle(self) -> bool:
         """End a lane that has nothing to do, for another line; whether there was one."""
-        return not self.waiting and self._wake_idle()
+        return not self.waiting and self._wake_idle(to_work=False)
 
     def dismiss_all_idle(self) -> None:
-        while self._wake_idle():
+        while self._wake_idle(to_work=False):
             pass
 
     def _most_lanes(self) -> int:
@@ -220,18 +220,24 @@ class Line:
         self.waiting.appendleft(consignment)
 
     async def _next(self) -> Consignment | None:
-        if not self.waiting and not self._depot.is_draining:
-            idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._idle.append(idle)
-            try:
-                await asyncio.wait_for(idle, _IDLE_SECONDS)
-            except TimeoutError:
-                pass
-        if not self.waiting or self._depot.is_draining:
+        while not self.waiting and not self._depot.is_draining:
+            # Woken for nothing it waits on: a lane that was busy has come first.
+            if not await self._woken():
+                return None
+        if self._depot.is_draining:
             return None
         consignment = self.waiting.popleft()
         self._depot.taken(consignment)
         return consignment
+
+    async def _woken(self) -> bool:
+        """Wait for mail; False if none came for a while, or the lane is wanted elsewhere."""
+        idle: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._idle.append(idle)
+        try:
+            return await asyncio.wait_for(idle, _IDLE_SECONDS)
+        except TimeoutError:
+            return False
 
     # ------------------------------------------------------------ one attempt
 

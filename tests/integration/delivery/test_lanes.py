@@ -483,6 +483,23 @@ async def test_lane_that_is_idle_ends_with_quit():
         await until(lambda: "QUIT" in peer.commands)
 
 
+async def test_lane_that_was_woken_for_nothing_keeps_its_connection():
+    """More lanes are woken than there is mail for: a busy one comes first."""
+    async with ScriptedPeer().running() as peer, delivering(peer.port) as hop:
+        hop.offer()
+        hop.offer()
+        hop.offer()
+        await hop.settled(3)
+        sessions = peer.sessions
+        for _ in range(3):
+            hop.line.wake()
+            await asyncio.sleep(0.05)
+        hop.offer()
+        await hop.settled(4)
+        assert peer.sessions == sessions
+        assert "QUIT" not in peer.commands
+
+
 # ---------------------------------------------------------------- leases
 
 
