@@ -7,7 +7,6 @@ with a temporary refusal; an ``Accepted`` is given after the commit and never be
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,8 +39,6 @@ from relay.submission.submission import Body, Client, Parameters, Submission
 _MOST_HEADER_BYTES = 256 * 1024
 # Each round judges anew on what changed; a control plane that outruns us so often is not our fault.
 _MOST_JUDGEMENTS = 10
-# Past this the client is told to come again, though its message may yet be committed (rule 27).
-_COMMIT_SECONDS = 30.0
 _UNAVAILABLE = Refused(Reason.UNAVAILABLE, "Temporary service failure")
 
 
@@ -148,8 +145,7 @@ class Intake:
         signatures = self._signatures(submission, rewritten, decision, keys_of)
         new = self._new_message(submission, send, decision, rewritten, signatures, basis, charge)
         started = time.perf_counter()
-        async with asyncio.timeout(_COMMIT_SECONDS):
-            result = await self.spool.enqueue(new)
+        result = await self.spool.enqueue(new)
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         if isinstance(result, Stale):
             await self.directory.poll()

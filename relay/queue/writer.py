@@ -31,6 +31,9 @@ _BUSY_WINDOW_SECONDS = 0.010
 _MOST_JOBS = 500
 # A batch that takes longer is stuck behind something: a lock, a disk, a server.
 _STUCK_SECONDS = 2.0
+# A client that has waited so long is told to come again, though its message may yet be committed (rule 27).
+_PATIENCE_SECONDS = 30.0
+_WATCH_SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +44,7 @@ class Job(Generic[Result]):
     payload: Any
     is_awaited_by_client: bool = False
     done: asyncio.Future[Result] = field(init=False)
+    submitted_at: float = field(init=False)
 
 
 class GroupWriter:
@@ -55,7 +59,8 @@ class GroupWriter:
         self._began_at = 0.0
         self._was_refused = False
         self._timer: asyncio.TimerHandle | None = None
-        self._pending_since = 0.0
+        self._under_way: Sequence[Job[Any]] = ()
+        self._watchdog: asyncio.TimerHandle | None = None
         self._looked_at = 0  # so many jobs were pending at the end of the loop's last turn
         self._is_looking = False
         self._batches: queue.SimpleQueue[list[Job[Any]] | None] = queue.SimpleQueue()
@@ -90,11 +95,13 @@ class GroupWriter:
         return not (is_stuck or self._was_refused)
 
     def submit(self, job: Job[Result]) -> asyncio.Future[Result]:
-        """The job's result once its batch is durable, or StoreUnavailable, or the job's own exception."""
+        """The job's result once its batch is durable, or StoreUnavailable, or the job's own exception.
+
+        TimeoutError for a job awaited by a client that takes longer than 30 s.
+        """
         assert self._loop is not None
         job.done = self._loop.create_future()
-        if not self._pending:
-            self._pending_since = self._loop.time()
+        job.submitted_at = self._loop.time()
         self._pending.append(job)
         self._clients_waiting += job.is_awaited_by_client
         self._consider()
@@ -117,7 +124,7 @@ class GroupWriter:
         if self._busy or not self._pending:
             return
         has_grown, self._looked_at = len(self._pending) > self._looked_at, len(self._pending)
-        if has_grown and self._loop.time() - self._pending_since < _BUSY_WINDOW_SECONDS:
+        if has_grown and self._loop.time() - self._pending[0].submitted_at < _BUSY_WINDOW_SECONDS:
             self._consider()
         elif has_grown or 0 < self._clients_waiting >= self._open_transactions:
             self._flush()
@@ -134,16 +141,30 @@ class GroupWriter:
             self._timer.cancel()
             self._timer = None
         # Who gave up before the batch was formed is not written for: nobody would be told.
-        pending = [job for job in self._pending if not job.done.cancelled()]
+        pending = [job for job in self._pending if not job.done.done()]
         batch, self._pending = pending[:_MOST_JOBS], pending[_MOST_JOBS:]
         self._clients_waiting = sum(job.is_awaited_by_client for job in self._pending)
         self._looked_at = 0
         self._busy = True
         self._began_at = time.monotonic()
+        self._under_way = batch
+        if self._watchdog is None and self._loop is not None:
+            self._watchdog = self._loop.call_later(_WATCH_SECONDS, self._watch)
         self._batches.put(batch)
+
+    def _watch(self) -> None:
+        """While something is under way: who has waited too long does not wait on; one timer for all."""
+        assert self._loop is not None
+        before = self._loop.time() - _PATIENCE_SECONDS
+        for job in (*self._under_way, *self._pending):
+            if job.is_awaited_by_client and job.submitted_at < before and not job.done.done():
+                job.done.set_exception(TimeoutError())
+        is_under_way = self._busy or bool(self._pending)
+        self._watchdog = self._loop.call_later(_WATCH_SECONDS, self._watch) if is_under_way else None
 
     def _answered(self, batch: Sequence[Job[Any]], answers: Sequence[Any]) -> None:
         self._busy = False
+        self._under_way = ()
         self._was_refused = any(isinstance(answer, StoreUnavailable) for answer in answers)
         for job, answer in zip(batch, answers, strict=True):
             if job.done.done():  # its waiter was cancelled; what was written stays written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
@@ -142,6 +143,25 @@ async def test_who_gives_up_while_the_batch_runs_does_not_undo_it(store: Store, 
     future.cancel()
     await writer.submit(job("other", waits=False))
     assert names(store) == {"kept", "other"}
+
+
+async def test_client_is_not_kept_waiting_for_ever(store: Store, writer: GroupWriter, monkeypatch):
+    monkeypatch.setattr("relay.queue.writer._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("relay.queue.writer._WATCH_SECONDS", 0.05)
+    freed = threading.Event()
+    stuck = writer.submit(alone(lambda connection: freed.wait(10)))
+    await until_busy(writer)
+    late, patient = writer.submit(job("late")), writer.submit(job("patient", waits=False))
+    with pytest.raises(TimeoutError):
+        await late
+    freed.set()
+    await asyncio.gather(stuck, patient)
+    assert names(store) == {"patient"}, "nobody was told of the other"
+
+
+async def until_busy(writer: GroupWriter) -> None:
+    while not writer._busy:
+        await asyncio.sleep(0.001)
 
 
 async def test_stop_writes_what_is_pending(store: Store):
