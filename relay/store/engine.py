@@ -140,19 +140,18 @@ class _FileLock:
         """Wait in turn, but not for ever: a process that hangs with the lock must not hang us.
 
         The kernel's queue takes turns, which asking again and again does not; a thread stands in it for us.
-        Who gives up leaves it standing for the next, so that there is never more than one.
+        Who gives up leaves it standing for the next.
         """
-        if self._turn is None or not self._turn.take_over():
-            try:
+        if self._turn is None or not self._turn.is_standing:
+            with suppress(BlockingIOError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._turn = _Turn(fd)
-            else:
-                self._turn = None
                 return
+        if self._turn is None:
+            self._turn = _Turn(fd)
+        self._turn.stand()
         if not self._turn.came.wait(_BUSY_MILLISECONDS / 1000) and not self._turn.give_up():
             raise BlockingIOError(errno.EWOULDBLOCK, f"another process holds {self._path}")
-        self._turn = None
+        self._turn.came.clear()
 
     def __exit__(self, *_: object) -> None:
         assert self._fd is not None
@@ -161,33 +160,45 @@ class _FileLock:
 
     def close(self) -> None:
         # One that a thread still waits with is closed by it: its number must not become another file's.
-        if self._fd is not None and not (self._turn is not None and self._turn.inherit()):
+        if self._fd is not None and not (self._turn is not None and self._turn.dismiss()):
             os.close(self._fd)
         self._fd = self._turn = None
 
 
 class _Turn:
-    """A place in the queue for the lock.  ``came`` is set when it is ours."""
+    """A place in the queue for the lock, kept by one thread.  ``came`` is set when it is ours."""
 
     def __init__(self, fd: int) -> None:
         self.came = threading.Event()
+        self.is_standing = False
         self._fd = fd
         self._guard = threading.Lock()
-        self._is_wanted = True
-        self._is_over = False
-        self._closes = False
-        threading.Thread(target=self._stand, daemon=True).start()
+        self._asked = threading.Semaphore(0)
+        self._is_wanted = False
+        self._is_dismissed = False
+        threading.Thread(target=self._run, daemon=True).start()
 
-    def _stand(self) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        with self._guard:
-            if self._is_wanted:
-                self.came.set()
-            else:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
-                self._is_over = True
-                if self._closes:
+    def _run(self) -> None:
+        while self._asked.acquire() and not self._is_dismissed:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            with self._guard:
+                self.is_standing = False
+                if self._is_wanted:
+                    self.came.set()
+                else:
+                    fcntl.flock(self._fd, fcntl.LOCK_UN)
+                if self._is_dismissed:
                     os.close(self._fd)
+                    return
+
+    def stand(self) -> None:
+        """Queue up, or stay where somebody gave up."""
+        with self._guard:
+            self._is_wanted = True
+            if self.is_standing:
+                return
+            self.is_standing = True
+        self._asked.release()
 
     def give_up(self) -> bool:
         """Want the lock no longer; True if the turn came in that very moment."""
@@ -195,17 +206,13 @@ class _Turn:
             self._is_wanted = self.came.is_set()
             return self._is_wanted
 
-    def inherit(self) -> bool:
-        """Close the file once the turn has come; False if it came and went."""
+    def dismiss(self) -> bool:
+        """Stand no more; True if the thread still does, and closes the file when its turn has come."""
         with self._guard:
-            self._closes = not self._is_over
-            return self._closes
-
-    def take_over(self) -> bool:
-        """Want it again, in the same place; False if the turn came and went."""
-        with self._guard:
-            self._is_wanted = not self._is_over
-            return self._is_wanted
+            self._is_dismissed = True
+            is_standing = self.is_standing
+        self._asked.release()
+        return is_standing
 
 
 @contextmanager
