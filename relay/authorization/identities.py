@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from relay.authorization.policy import Policy
 from relay.submission.address import Mailbox
@@ -17,8 +19,7 @@ from relay.submission.address import Mailbox
 _IDENTITY_ARN = re.compile(r"arn:(aws(?:-[a-z-]+)?):ses:([a-z0-9-]+):([0-9]{12}):identity/([!-~]{1,320})")
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityArn:
+class IdentityArn(NamedTuple):
     """The parts of ``arn:aws:ses:REGION:ACCOUNT:identity/NAME``; ``name`` as written."""
 
     partition: str
@@ -30,6 +31,7 @@ class IdentityArn:
         return f"arn:{self.partition}:ses:{self.region}:{self.account_id}:identity/{self.name}"
 
 
+@lru_cache(maxsize=4096)
 def parse_identity_arn(text: str) -> IdentityArn | None:
     """The ARN's parts, or None if it is not an identity's ARN to the letter."""
     match = _IDENTITY_ARN.fullmatch(text)
@@ -82,6 +84,7 @@ def covers(name: str, address: Mailbox) -> bool:
     return address.domain == name or address.domain.endswith("." + name)
 
 
+@lru_cache(maxsize=4096)
 def covering_names(address: Mailbox) -> tuple[str, ...]:
     """The names of every identity that would cover the address, the most specific first."""
     return (*_address_names(address), *covering_domains(address.domain))

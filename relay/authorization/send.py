@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay.submission.address import Mailbox, parse_mailbox
 from relay.submission.originator import NamedMailbox, read_control_fields, read_originators
@@ -16,8 +16,7 @@ from relay.submission.principal import Principal, PrincipalKind
 from relay.submission.submission import Submission
 
 
-@dataclass(frozen=True, slots=True)
-class Arns:
+class Arns(NamedTuple):
     """The three ARNs a sender may name; a parameter of the API has beaten its header field already."""
 
     source: str | None = None
@@ -77,8 +76,7 @@ def send_of(submission: Submission) -> Send:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """One address that the message uses, what it is used as, and the ARN named for it, if any."""
 
     role: str

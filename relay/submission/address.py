@@ -11,8 +11,8 @@ The texts of the reasons are those in which SES answers, where it has one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import idna
 
@@ -42,8 +42,7 @@ class AddressError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Mailbox:
+class Mailbox(NamedTuple):
     """An address: the local part as written, the domain in lower-case A-labels.
 
     Equality is therefore that of the mail system: domains without case, local parts with.

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from relay.submission.address import AddressError, Mailbox, parse_mailbox
 from relay.submission.display_name import DisplayNameError, decode_display_name
 from relay.submission.headers import HeaderBlock, HeaderError
 
 
-@dataclass(frozen=True, slots=True)
-class NamedMailbox:
+class NamedMailbox(NamedTuple):
     """A mailbox with the name shown for it, decoded; None if there is none."""
 
     display_name: str | None
