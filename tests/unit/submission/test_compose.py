@@ -60,8 +60,8 @@ def test_any_text_and_html_arrive(words: str, html: str) -> None:
     plain, rich = found.get_body(("plain",)), found.get_body(("html",))
     assert plain is not None
     assert rich is not None
-    assert plain.get_content().rstrip("\n") == words.rstrip("\n")
-    assert rich.get_content().rstrip("\n") == html.rstrip("\n")
+    assert plain.get_content().rstrip("\r\n") == words.rstrip("\r\n")
+    assert rich.get_content().rstrip("\r\n") == html.rstrip("\r\n")
 
 
 def test_text_alone_is_no_multipart() -> None:
