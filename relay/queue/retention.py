@@ -37,6 +37,8 @@ _PURGE_MESSAGES = 200
 _SWEEP_MESSAGES = 500
 _EXPIRE_SECONDS = 600.0
 _EXPIRE_MESSAGES = 200
+# So many are looked at for it at once: old mail that waits is passed over, and the store has one writer.
+_EXPIRE_LOOKS = 2_000
 _DAY_MILLISECONDS = 86_400_000
 
 
@@ -74,9 +76,10 @@ class Retention:
 
     async def _expire(self) -> None:
         before = compose_id(int(time.time() * 1000) - self._days * _DAY_MILLISECONDS, 0, 0)
-        is_more = True
-        while is_more:
-            is_more = await self._writer.submit(alone(lambda connection: expire(connection, before)))
+        after: int | None = 0
+        while after is not None:
+            at = after
+            after = await self._writer.submit(alone(lambda c: expire(c, before, at)))  # noqa: B023
 
 
 def purge_bodies(connection: Connection, ids: Sequence[int]) -> int:
@@ -92,7 +95,8 @@ def purge_bodies(connection: Connection, ids: Sequence[int]) -> int:
 def sweep(connection: Connection, after: int) -> int | None:
     """Purge the next messages that have a body, after an id; gives the last id, None at the end."""
     # A body without a message row is still arriving; the spool's own sweep looks after those.
-    has_message = exists().where(message.c.id == body_chunk.c.message_id)
+    # PostgreSQL does not see by itself that such a message has an id past ours, and reads all before it.
+    has_message = exists().where(message.c.id == body_chunk.c.message_id, message.c.id > after)
     query = (
         select(body_chunk.c.message_id)
         .where(body_chunk.c.message_id > after, body_chunk.c.seq == 0, has_message)
@@ -105,11 +109,16 @@ def sweep(connection: Connection, after: int) -> int | None:
     return ids[-1] if len(ids) == _SWEEP_MESSAGES else None
 
 
-def expire(connection: Connection, before: int) -> bool:
-    """Remove a batch of finished records older than an id; whether there may be more."""
-    is_waiting = exists().where(recipient.c.message_id == message.c.id, recipient.c.state.in_(_WAITING))
-    old = select(message.c.id).where(message.c.id < before, ~is_waiting).limit(_EXPIRE_MESSAGES)
-    ids = list(connection.execute(old).scalars())
+def expire(connection: Connection, before: int, after: int = 0) -> int | None:
+    """Remove a batch of finished records between two ids; gives the last that was looked at, None at the end."""
+    last = _last_look(connection, before, after)
+    # Both sides are told where to begin and end: PostgreSQL may merge them, and would begin at the first row.
+    these, theirs = (column.between(after + 1, last) for column in (message.c.id, recipient.c.message_id))
+    is_waiting = exists().where(
+        recipient.c.message_id == message.c.id, theirs, recipient.c.state.in_(_WAITING)
+    )
+    old = select(message.c.id).where(these, ~is_waiting)
+    ids = list(connection.execute(old.order_by(message.c.id).limit(_EXPIRE_MESSAGES)).scalars())
     told = select(outbox.c.id).where(outbox.c.message_id.in_(ids))
     connection.execute(delete(notification).where(notification.c.event_id.in_(told)))
     for table in (body_chunk, attempt, outbox, recipient, report):
@@ -118,4 +127,12 @@ def expire(connection: Connection, before: int) -> bool:
     connection.execute(delete(refusal).where(refusal.c.id < before))
     of_no_event = notification.c.event_id == NO_EVENT, notification.c.id < before
     connection.execute(delete(notification).where(*of_no_event, notification.c.state.in_((DONE, DEAD))))
-    return len(ids) == _EXPIRE_MESSAGES
+    if len(ids) == _EXPIRE_MESSAGES:
+        return ids[-1]
+    return last if last < before - 1 else None
+
+
+def _last_look(connection: Connection, before: int, after: int) -> int:
+    """The id up to which a batch looks."""
+    old = select(message.c.id).where(message.c.id > after, message.c.id < before).order_by(message.c.id)
+    return connection.execute(old.offset(_EXPIRE_LOOKS - 1).limit(1)).scalar() or before - 1

@@ -97,6 +97,22 @@ async def test_old_mail_that_waits_is_kept(store, put):
     assert count(store, message) == 1
 
 
+async def test_old_mail_that_waits_is_passed_over_so_much_at_a_time(store, put, monkeypatch):
+    """A million held messages must not be looked through while the store's one writer waits."""
+    monkeypatch.setattr("relay.queue.retention._EXPIRE_LOOKS", 2)
+    waiting = [await put(Deferred(1), age_days=30) for _ in range(5)]
+    await put(Delivered(), age_days=20)
+    now = compose_id(int(time.time() * 1000), 0, 0)
+    after, batches = 0, 0
+    while after is not None:
+        with store.write() as connection:
+            after = expire(connection, now, after)
+        batches += 1
+    with store.read() as connection:
+        assert connection.execute(select(message.c.id)).scalars().all() == waiting
+    assert batches == 4
+
+
 async def test_refusals_go_too(store, writer):
     refusals = Refusals(writer)
     for age, name in ((8, "OLD00000"), (1, "NEW00000")):
