@@ -173,6 +173,12 @@ class StoreSection(_Section):
         ge=1_048_576,
         description="With less free space no mail is taken (452), while deliveries can still be recorded.",
     )
+    cache_bytes: int = Field(
+        134_217_728,
+        ge=1_048_576,
+        description="Memory of each worker for accounts, credentials, identities and policies that it has read;"
+        " what sends takes some 30 KB.",
+    )
 
 
 class SmtpSection(_Section):

@@ -141,7 +141,8 @@ class _Ground:
 
 def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log: Log) -> Parts:
     """The parts of one worker process, not started."""
-    directory = Directory(store, secrets, _rules(settings), quota_defaults(settings))
+    quotas, most = quota_defaults(settings), settings.store.cache_bytes
+    directory = Directory(store, secrets, _rules(settings), quotas, most)
     dns = Resolver(settings.dns.servers, settings.dns.timeout_seconds)
     ids, writer = Ids(lease.worker_id), GroupWriter(store)
     on = _Ground(settings, store, secrets, lease, log, ids, writer, directory, dns)

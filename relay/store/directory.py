@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -59,7 +59,11 @@ from relay.submission.smtp_password import smtp_password
 
 POLL_SECONDS = 0.2
 _SILENT_SECONDS = 1.0
-_MOST_ENTRIES = 50_000
+MOST_BYTES = 128 * 1024 * 1024
+# What entries take in memory, as measured (tests/bench/bench_scale.py), rather too much than too little.
+_ENTRY_BYTES = 1_000
+_KEY_BYTES = 9_000  # an RSA key that has signed
+_POLICY_BYTES_PER_CHARACTER = 20  # compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,14 @@ class Credential:
 @dataclass(frozen=True, slots=True)
 class _User:
     policies: tuple[Policy, ...]
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class _IdentityEntry:
     identity: Identity
     keys: tuple[SigningKey, ...]
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +109,24 @@ KeysOf = Callable[[Identity], tuple[SigningKey, ...]]
 
 
 class Directory:
-    """The cache of one worker process.  All methods are called on its event loop."""
+    """The cache of one worker process, of about ``most_bytes`` at most.  All methods are called on its loop."""
 
     def __init__(
-        self, store: Store, secrets: Secrets, rules: Rules, quotas: QuotaDefaults = SES_QUOTAS
+        self,
+        store: Store,
+        secrets: Secrets,
+        rules: Rules,
+        quotas: QuotaDefaults = SES_QUOTAS,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._store = store
         self._secrets = secrets
         self._rules = rules
         self._quotas = quotas
         self._region = rules.region
+        self._most_bytes = most_bytes
         self._entries: dict[str, Any] = {}
+        self._bytes = 0
         self._fetching: list[set[str]] = []
         self._polled_at = float("-inf")
         self.change = 0
@@ -128,8 +141,9 @@ class Directory:
         newest, subjects = feed
         if subjects is None:
             self._entries.clear()
+            self._bytes = 0
         for subject in subjects or ():
-            self._entries.pop(_key(subject), None)
+            self._drop(_key(subject))
         for stale in self._fetching:
             stale.update([_key(subject) for subject in subjects] if subjects is not None else [_ALL])
         self.change = max(self.change, newest)
@@ -273,9 +287,16 @@ class Directory:
         return self._read_account(connection, rest) if kind == "account" else _read_user(connection, rest)
 
     def _keep(self, subject: str, entry: Any) -> None:
-        if len(self._entries) >= _MOST_ENTRIES:
-            self._entries.pop(next(iter(self._entries)))  # the oldest; one look-up if it is needed again
+        self._drop(subject)  # two may have fetched it at once
         self._entries[subject] = entry
+        self._bytes += _bytes(entry)
+        while self._bytes > self._most_bytes:
+            self._drop(next(iter(self._entries)))  # the oldest; one look-up if it is needed again
+
+    def _drop(self, subject: str) -> None:
+        entry = self._entries.pop(subject, _MISSING)
+        if entry is not _MISSING:
+            self._bytes -= _bytes(entry)
 
     # ------------------------------------------------------------ the rows
 
@@ -328,6 +349,7 @@ class Directory:
             .order_by(identity_policy.c.name)
         ).all()
         keys = self._read_keys(connection, row)
+        of_policies = _bytes_compiled(document for _, document in documents)
         return _IdentityEntry(
             Identity(
                 id=row.id,
@@ -344,6 +366,7 @@ class Directory:
                 events=_notified(row),
             ),
             keys,
+            _ENTRY_BYTES + _KEY_BYTES * len(keys) + of_policies,
         )
 
     def _read_keys(self, connection: Connection, row: Any) -> tuple[SigningKey, ...]:
@@ -361,6 +384,17 @@ class Directory:
 
 _MISSING = object()
 _ALL = "*"
+
+
+def _bytes(entry: Any) -> int:
+    """About what an entry takes; an identity's is a group, empty where there is none of that name."""
+    if isinstance(entry, tuple):
+        return _ENTRY_BYTES + sum(one.bytes for one in entry)
+    return _ENTRY_BYTES + (entry.bytes if isinstance(entry, _User) else 0)
+
+
+def _bytes_compiled(documents: Iterable[str]) -> int:
+    return _POLICY_BYTES_PER_CHARACTER * sum(map(len, documents))
 
 
 def _key(subject: str) -> str:
@@ -428,7 +462,9 @@ def _read_user(connection: Connection, unique_id: str) -> _User:
         .join(iam_user, iam_user.c.id == user_policy.c.user_id)
         .where(iam_user.c.unique_id == unique_id)
     )
-    return _User(tuple(_compiled_of_user(name, document) for name, document in connection.execute(query)))
+    documents = connection.execute(query).all()
+    policies = tuple(_compiled_of_user(name, document) for name, document in documents)
+    return _User(policies, _bytes_compiled(document for _, document in documents))
 
 
 def _mail_from(row: Any) -> MailFrom | None:

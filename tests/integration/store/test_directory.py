@@ -12,6 +12,7 @@ from relay.authorization.decision import Allowed, Denied, Rules, decide
 from relay.authorization.send import Arns, Send
 from relay.control import accounts, credentials, identities, policies, users
 from relay.control.ground import Ground
+from relay.store.changes import identity_subject
 from relay.store.directory import Directory
 from relay.store.engine import Store
 from relay.store.secrets import Secrets
@@ -162,11 +163,37 @@ async def test_password_never_shows(directory, login):
     assert login.secret_access_key not in repr(found)
 
 
-async def test_many_entries_push_out_the_oldest(directory, ground, login, monkeypatch):
-    monkeypatch.setattr("relay.store.directory._MOST_ENTRIES", 3)
+async def test_many_entries_push_out_the_oldest(ground, login):
+    directory = Directory(ground.store, ground.secrets, RULES, most_bytes=3_500)
+    await directory.poll()
     who = await principal(directory, login)
     assert isinstance(await decided(directory, who), Allowed)
     assert len(directory._entries) <= 3
+
+
+async def test_entries_count_by_what_they_take(ground):
+    """A name of which nothing is known takes little; an identity's key and policies take much."""
+    directory = Directory(ground.store, ground.secrets, RULES)
+    await directory.poll()
+    await directory._get([identity_subject(OWNER, f"unknown{number}.example") for number in range(10)])
+    of_unknown = directory._bytes
+    policies.put(ground, arn("owner.example"), "long", json.dumps(long_policy()))
+    await directory._get([identity_subject(OWNER, "owner.example")])
+    assert directory._bytes - of_unknown > 5 * of_unknown
+
+
+async def test_what_is_forgotten_counts_no_more(ground):
+    directory = Directory(ground.store, ground.secrets, RULES)
+    await directory.poll()
+    await directory._get([identity_subject(OWNER, "owner.example")])
+    lend(ground, Sid="again")
+    await directory.poll()
+    assert (directory._entries, directory._bytes) == ({}, 0)
+
+
+def long_policy() -> dict[str, object]:
+    users_ = [user_arn(f"app{number}") for number in range(80)]
+    return grant({"AWS": users_}, arn("owner.example"))
 
 
 def test_rows_are_values(ground):
