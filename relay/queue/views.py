@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, CursorResult, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, CursorResult, Row, case, func, literal_column, select
 
 from relay.outcome.transitions import State
 from relay.queue.steering import WAITING, Selection
@@ -80,13 +81,8 @@ def summary(connection: Connection, of: Selection, by: str) -> list[Group]:
 
 def waiting(connection: Connection, of: Selection, state: str | None, limit: int) -> list[Waiting]:
     """The recipients in the queue, the next due first."""
-    query = (
-        select(recipient, message.c.identity_arn, message.c.received_at, message.c.expires_at)
-        .join(message, message.c.id == recipient.c.message_id)
-        .where(recipient.c.state.in_([state] if state else WAITING), *of.conditions)
-        .order_by(recipient.c.due_at)
-        .limit(limit)
-    )
+    # State by state, since each has an index of its own.
+    rows = [row for one in ([state] if state else WAITING) for row in _first(connection, of, one, limit)]
     return [
         Waiting(
             message_id=ses_message_id(row.message_id),
@@ -101,8 +97,24 @@ def waiting(connection: Connection, of: Selection, state: str | None, limit: int
             held_because=row.held_because,
             last_reply=row.last_reply,
         )
-        for row in connection.execute(query)
+        for row in sorted(rows, key=lambda row: row.due_at)[:limit]
     ]
+
+
+def _first(connection: Connection, of: Selection, state: str, limit: int) -> Sequence[Row[Any]]:
+    query = (
+        select(recipient, message.c.identity_arn, message.c.received_at, message.c.expires_at)
+        .join(message, message.c.id == recipient.c.message_id)
+        .where(_is(state), *of.conditions)
+        .order_by(recipient.c.due_at)
+        .limit(limit)
+    )
+    return connection.execute(query).all()
+
+
+def _is(state: str) -> ColumnElement[bool]:
+    """The state is part of the text, so that both engines see that a partial index holds all of it."""
+    return recipient.c.state == literal_column(f"'{State(state).value}'")
 
 
 def count_by_state(connection: Connection) -> dict[str, int]:
@@ -112,13 +124,9 @@ def count_by_state(connection: Connection) -> dict[str, int]:
 
 
 def depth(connection: Connection, state: str) -> tuple[int, int | None]:
-    """How many recipients wait in a state, and when the message of the oldest came (microseconds UTC).
-
-    The state is part of the text, so that both engines see that a partial index holds all of it.
-    """
-    is_so = recipient.c.state == literal_column(f"'{State(state).value}'")
+    """How many recipients wait in a state, and when the message of the oldest came (microseconds UTC)."""
     # Ids rise with time.
-    query = select(func.count(), func.min(recipient.c.message_id)).where(is_so)
+    query = select(func.count(), func.min(recipient.c.message_id)).where(_is(state))
     count, oldest = connection.execute(query).one()
     return count, None if oldest is None else id_milliseconds(oldest) * 1000
 

@@ -116,7 +116,7 @@ def newest(connection: Connection) -> int:
 
 def newest_at(connection: Connection) -> int:
     """When the newest change was made, microseconds UTC; 0 before the first."""
-    return connection.execute(select(func.max(change.c.at))).scalar() or 0
+    return connection.execute(select(change.c.at).order_by(change.c.seq.desc()).limit(1)).scalar() or 0
 
 
 def since(connection: Connection, seq: int, limit: int = 10_000) -> list[tuple[int, str]]:

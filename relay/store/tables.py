@@ -515,6 +515,14 @@ recipient = Table(
         sqlite_where=text("state = 'leased'"),
         postgresql_where=text("state = 'leased'"),
     ),
+    # What is held may stay for long and be most of the queue; the id tells how old the oldest is.
+    Index(
+        "ix_recipient_held",
+        "due_at",
+        "message_id",
+        sqlite_where=text("state = 'held'"),
+        postgresql_where=text("state = 'held'"),
+    ),
     sqlite_with_rowid=False,
 )
 
@@ -551,7 +559,7 @@ outbox = Table(
     metadata,
     _key(),
     Column("account_id", AccountId, nullable=False),
-    Column("message_id", Key, nullable=False),
+    Column("message_id", Key, nullable=False, index=True),
     Column("kind", String(24), nullable=False),  # send | delivery | delay | bounce | complaint | autoreply
     Column("payload", Text, nullable=False),  # JSON
     Column("created_at", Instant, nullable=False),
@@ -566,6 +574,13 @@ outbox = Table(
         "due_at",
         sqlite_where=text("state IN ('queued', 'leased')"),
         postgresql_where=text("state IN ('queued', 'leased')"),
+    ),
+    Index(
+        "ix_outbox_lease",
+        "worker_id",
+        "worker_epoch",
+        sqlite_where=text("state = 'leased'"),
+        postgresql_where=text("state = 'leased'"),
     ),
 )
 
