@@ -176,8 +176,8 @@ class StoreSection(_Section):
     cache_bytes: int = Field(
         134_217_728,
         ge=1_048_576,
-        description="Memory of each worker for accounts, credentials, identities and policies that it has read;"
-        " what sends takes some 30 KB.",
+        description="What each worker may keep of accounts, credentials, identities and policies in memory;"
+        " a sender with an identity takes some 30 KB.",
     )
 
 

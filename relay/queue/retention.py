@@ -110,15 +110,15 @@ def sweep(connection: Connection, after: int) -> int | None:
 
 
 def expire(connection: Connection, before: int, after: int = 0) -> int | None:
-    """Remove a batch of finished records between two ids; gives the last that was looked at, None at the end."""
+    """Remove a batch of finished records between two ids; gives the last one looked at, None at the end."""
     last = _last_look(connection, before, after)
-    # Both sides are told where to begin and end: PostgreSQL may merge them, and would begin at the first row.
+    # Both sides are told where to begin: PostgreSQL may merge them, and would begin at the first row.
     these, theirs = (column.between(after + 1, last) for column in (message.c.id, recipient.c.message_id))
     is_waiting = exists().where(
         recipient.c.message_id == message.c.id, theirs, recipient.c.state.in_(_WAITING)
     )
     old = select(message.c.id).where(these, ~is_waiting)
-    ids = list(connection.execute(old.order_by(message.c.id).limit(_EXPIRE_MESSAGES)).scalars())
+    ids: list[int] = list(connection.execute(old.order_by(message.c.id).limit(_EXPIRE_MESSAGES)).scalars())
     told = select(outbox.c.id).where(outbox.c.message_id.in_(ids))
     connection.execute(delete(notification).where(notification.c.event_id.in_(told)))
     for table in (body_chunk, attempt, outbox, recipient, report):
@@ -135,4 +135,5 @@ def expire(connection: Connection, before: int, after: int = 0) -> int | None:
 def _last_look(connection: Connection, before: int, after: int) -> int:
     """The id up to which a batch looks."""
     old = select(message.c.id).where(message.c.id > after, message.c.id < before).order_by(message.c.id)
-    return connection.execute(old.offset(_EXPIRE_LOOKS - 1).limit(1)).scalar() or before - 1
+    found: int | None = connection.execute(old.offset(_EXPIRE_LOOKS - 1).limit(1)).scalar()
+    return found or before - 1

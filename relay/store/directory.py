@@ -87,14 +87,14 @@ class Credential:
 @dataclass(frozen=True, slots=True)
 class _User:
     policies: tuple[Policy, ...]
-    bytes: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class _IdentityEntry:
     identity: Identity
     keys: tuple[SigningKey, ...]
-    bytes: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,10 @@ KeysOf = Callable[[Identity], tuple[SigningKey, ...]]
 
 
 class Directory:
-    """The cache of one worker process, of about ``most_bytes`` at most.  All methods are called on its loop."""
+    """The cache of one worker process, of about ``most_bytes`` at most.
+
+    All methods are called on its event loop.
+    """
 
     def __init__(
         self,
@@ -388,9 +391,9 @@ _ALL = "*"
 
 def _bytes(entry: Any) -> int:
     """About what an entry takes; an identity's is a group, empty where there is none of that name."""
-    if isinstance(entry, tuple):
-        return _ENTRY_BYTES + sum(one.bytes for one in entry)
-    return _ENTRY_BYTES + (entry.bytes if isinstance(entry, _User) else 0)
+    parts: tuple[Any, ...] = entry if isinstance(entry, tuple) else (entry,)
+    sizes = [one.size_bytes for one in parts if isinstance(one, _IdentityEntry | _User)]
+    return _ENTRY_BYTES + sum(sizes)
 
 
 def _bytes_compiled(documents: Iterable[str]) -> int:

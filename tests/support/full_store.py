@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, insert, select, text, update
+from sqlalchemy import Connection, Table, insert, text, update
 
 from relay.authorization.identities import identity_arn
 from relay.control.dkim import NewKey, new_key
@@ -358,7 +358,7 @@ def _message(
 
 
 def fill_history(store: Store, tenants: Tenants, count: int, letter: Letter) -> None:
-    """``count`` messages that were delivered yesterday, each with an event that a subscription was told of."""
+    """``count`` messages delivered yesterday, each with an event that a subscription was told of."""
     first = time.time_ns() // 1_000_000 - 2 * _DAY_MILLISECONDS
     step = 0.9 * _DAY_MILLISECONDS / count
     arns = [tenants.arn(number) for number in range(min(tenants.identities, _BATCH))]
@@ -406,7 +406,9 @@ def _notified(of: QueuedMessage) -> dict[str, Any]:
     return {**notification_row(new), "state": DONE, "attempts": 1}
 
 
-def put(connection: Connection, state: State, first: int = 0, last: int = 2**63 - 1) -> None:
+def put(
+    connection: Connection, state: State, first: int = 0, last: int = 2**63 - 1, was: State | None = None
+) -> None:
     """Have the recipients of these messages in that state; those that are queued are due in some hours."""
     values: dict[str, Any] = {"state": state.value}
     if state is State.HELD:
@@ -418,8 +420,10 @@ def put(connection: Connection, state: State, first: int = 0, last: int = 2**63 
         values |= {"held_because": None, "due_at": later + spread, "attempts": 1}
     else:
         values |= {"settled_at": time.time_ns() // 1000, "attempts": 1}
-    these = recipient.c.message_id.between(first, last)
-    connection.execute(update(recipient).where(these).values(values))
+    these = [recipient.c.message_id.between(first, last)]
+    if was is not None:
+        these.append(recipient.c.state == was.value)
+    connection.execute(update(recipient).where(*these).values(values))
 
 
 def settle_down(store: Store) -> None:
@@ -435,11 +439,6 @@ def settle_down(store: Store) -> None:
             cursor.execute("VACUUM (ANALYZE)")
             cursor.execute("CHECKPOINT")
         connection.invalidate()
-
-
-def count(store: Store, table: Table) -> int:
-    with store.read() as connection:
-        return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
 
 
 def store_bytes(store: Store) -> int:

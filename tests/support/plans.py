@@ -1,7 +1,7 @@
 """How an engine goes about what is asked of it: the statements of some work, and the plan of each.
 
-A plan is judged by what it reads.  A *full scan* reads a table, or an index of all of its rows, from one end to
-the other; a partial index that holds only what waits is as small as what waits.
+A plan is judged by what it reads.  A *full scan* reads a table, or an index of all of its rows, from one
+end to the other; a partial index that holds only what waits is as small as what waits.
 """
 
 from __future__ import annotations
