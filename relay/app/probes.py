@@ -296,9 +296,7 @@ def identities(opened: Opened) -> Iterator[tuple[IdentityRow, list[KeyRow]]]:
     if opened is None:
         return
     with opened.read() as connection:
-        verified = [row for row in rows.every(connection, None) if row.verification_status == "SUCCESS"]
-        shown = [row for row in verified if row.type == "DOMAIN" or row.mail_from_domain]
-        for row in shown[:_MOST_IDENTITIES]:
+        for row in rows.in_dns(connection, _MOST_IDENTITIES):
             yield row, rows.keys(connection, row.id)
 
 

@@ -48,9 +48,12 @@ def list_(ground: Ground, as_json: bool, account_id: str | None) -> None:
     """List identities."""
     from relay.control import identities
 
-    rows = [view.as_record() for view in identities.every(ground, account_id)]
-    columns = ("arn", "type", "verification_status", "dkim_enabled", "dkim_status")
-    show_table([{name: row[name] for name in columns} for row in rows], as_json=as_json)
+    columns = ("type", "verification_status", "dkim_enabled", "dkim_status")
+    rows = [
+        {"arn": view.arn, **{name: getattr(view.row, name) for name in columns}}
+        for view in identities.every(ground, account_id)
+    ]
+    show_table(rows, as_json=as_json)
 
 
 @command.command(name="show")

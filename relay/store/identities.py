@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from relay.authorization.identities import parse_identity_arn
 from relay.store.changes import ControlWrite, identity_subject
@@ -136,6 +136,14 @@ def every(connection: Connection, account_id: str | None) -> list[IdentityRow]:
     if account_id is not None:
         query = query.where(identity.c.account_id == account_id)
     return [IdentityRow(**row) for row in connection.execute(query).mappings()]
+
+
+def in_dns(connection: Connection, limit: int) -> list[IdentityRow]:
+    """Verified identities that have records in DNS."""
+    has_records = or_(identity.c.type == "DOMAIN", identity.c.mail_from_domain.is_not(None))
+    query = select(identity).where(identity.c.verification_status == "SUCCESS", has_records)
+    rows = connection.execute(query.order_by(identity.c.account_id, identity.c.name).limit(limit))
+    return [IdentityRow(**row) for row in rows.mappings()]
 
 
 def _record(write: ControlWrite, row: IdentityRow, action: str, **detail: Any) -> None:

@@ -120,6 +120,7 @@ def test_queue_is_listed_without_reading_it_through(store: Store) -> None:
     with recorded(store) as statements, store.read() as connection:
         views.waiting(connection, Selection(), None, 100)
         views.waiting(connection, Selection(), "held", 100)
+        views.summary(connection, Selection(), "destination")
         views.find_message(connection, views.waiting(connection, Selection(), None, 1)[0].message_id)
     assert full_scans(store, statements) == []
 
