@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, func, select, text
 
 from relay.authorization.decision import Rules
+from relay.queue import revocation
 from relay.signing.dkim import sign
 from relay.store.changes import (
     account_subject,
@@ -71,7 +72,22 @@ def print_polls(store: Store) -> None:
             spent += ms / poll.seconds
         told = f"; reads through {scans}" if scans else ""
         print(f"{poll.name}: {ms:.2f} ms, {len(statements)} statements, every {poll.seconds:g} s{told}")
-    print(f"a worker in all: {asked:.1f} statements/s, {spent:.1f} ms a second", flush=True)
+    print(f"a worker in all: {asked:.1f} statements/s, {spent:.1f} ms a second")
+    seconds, batches = _judge_queue(store)
+    print(f"the queue looked through after a change ([delivery] revoked): {seconds:.1f} s, {batches} batches")
+    print(flush=True)
+
+
+def _judge_queue(store: Store) -> tuple[float, int]:
+    """Every message that waits, for an owner that nobody names."""
+    started, batches, after = time.perf_counter(), 0, 0
+    while True:
+        with store.read() as connection:
+            batch = revocation.waiting(connection, {"999999999999"}, after)
+        batches += 1
+        if batch.after is None:
+            return time.perf_counter() - started, batches
+        after = batch.after
 
 
 def _milliseconds(work: object, store: Store) -> float:
