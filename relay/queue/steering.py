@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, exists, func, select, tuple_, update
 
 from relay.outcome.transitions import State
 from relay.queue.notices import End, report
@@ -74,8 +74,9 @@ class Selection:
         if self.account_id is not None:
             found.append(recipient.c.account_id == self.account_id)
         if self.identity_arn is not None:
-            of_identity = select(message.c.id).where(message.c.identity_arn == self.identity_arn)
-            found.append(recipient.c.message_id.in_(of_identity))
+            # Asked of each recipient that waits: a list of all that came from it would be read first.
+            is_its = message.c.id == recipient.c.message_id, message.c.identity_arn == self.identity_arn
+            found.append(exists().where(*is_its).correlate(recipient))
         if self.held_because is not None:
             found.append(recipient.c.held_because == self.held_because)
         return found

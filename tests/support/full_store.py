@@ -67,7 +67,7 @@ _MESSAGES = 500
 _DESTINATIONS = 1_000
 _DAY_MILLISECONDS = 86_400_000
 _UNLIMITED = -1
-_MINUTES_SPENT, _DAYS_BILLED, _SUPPRESSED = 5, 30, 10
+_MINUTES_SPENT, _DAYS_BILLED, _SUPPRESSED = 5, 60, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ def _minutes(user: UserRow) -> Iterator[dict[str, Any]]:
 
 
 def _days(user: UserRow) -> Iterator[dict[str, Any]]:
-    """Of a month, in its own name, by one worker."""
+    """Of two months, in its own name, by one worker."""
     today = time.time_ns() // 86_400_000_000_000
     arn = identity_arn(REGION, user.account_id, "tenant.example")
     for day in range(today - _DAYS_BILLED, today):

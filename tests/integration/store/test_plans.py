@@ -26,7 +26,7 @@ from tests.support.plans import Plan, Statement, explain, recorded
 from tests.support.recurring import Mail, directory_misses, polls, register
 from tests.support.stores import ENGINES
 
-TENANTS = Tenants(accounts=300, identities=1_000)
+TENANTS = Tenants(accounts=250, identities=1_000)
 QUEUED, HELD, DELIVERED = 1_000, 2_000, 6_000
 # A table with fewer rows than this is none of those that grow.
 SMALL_ROWS = 200

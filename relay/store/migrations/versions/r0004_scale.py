@@ -1,4 +1,4 @@
-"""Indexes for a queue of a million and a week of events: what is held, and events by message and lease."""
+"""Indexes for large stores: what is held, events by message and by lease, usage by day."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def upgrade() -> None:
     _partial_index("ix_recipient_held", "recipient", ["due_at", "message_id"], "state = 'held'")
     _partial_index("ix_outbox_lease", "outbox", ["worker_id", "worker_epoch"], "state = 'leased'")
     op.create_index(op.f("ix_outbox_message_id"), "outbox", ["message_id"])
+    op.create_index("ix_usage_day_day", "usage_day", ["day"])
 
 
 def downgrade() -> None:
