@@ -170,17 +170,31 @@ def print_starts(sites: list[Site], rounds: int) -> None:
                 seconds.append(took)
         with site.serving():
             time.sleep(2)
-            cpu, transactions, began = site.cpu_seconds(), store_costs.transactions(site.store), time.time()
-            time.sleep(_IDLE_SECONDS)
-            passed = time.time() - began
-            share = (site.cpu_seconds() - cpu) / passed
-            rate = (store_costs.transactions(site.store) - transactions) / passed
-            print(
-                f"{site.name}: {', '.join(f'{one:.2f}' for one in seconds)} s;"
-                f" {site.memory_bytes() / 1e6:.0f} MB in the largest process,"
-                f" {share * 100:.1f} % of a core, {rate:.0f} transactions/s",
-                flush=True,
-            )
+            idle = _idle(site)
+            told = ", ".join(f"{one:.2f}" for one in seconds)
+            memory = site.memory_bytes() / 1e6
+            print(f"{site.name}: {told} s; {memory:.0f} MB in the largest process; {idle}", flush=True)
+
+
+def _idle(site: Site) -> str:
+    """What a node and its database server do when nothing is to be done."""
+    began, before = time.perf_counter(), _counters(site)
+    time.sleep(_IDLE_SECONDS)
+    passed = time.perf_counter() - began
+    node, server, ended = ((now - then) / passed for now, then in zip(_counters(site), before, strict=True))
+    if site.store.is_sqlite:
+        return f"{node * 100:.1f} % of a core"
+    with site.store.read() as connection:
+        connections = store_costs.connections(connection)
+    return (
+        f"{node * 100:.1f} % of a core, {server * 100:.1f} % of one of the database server's,"
+        f" {ended:.0f} transactions/s, {connections} connections"
+    )
+
+
+def _counters(site: Site) -> tuple[float, float, float]:
+    server = cpu_seconds(site.db) if site.db else 0.0
+    return site.cpu_seconds(), server, float(store_costs.transactions(site.store))
 
 
 def print_commands(site: Site, tenants: Tenants) -> None:

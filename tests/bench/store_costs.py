@@ -24,7 +24,7 @@ from relay.store.changes import (
 from relay.store.directory import Directory
 from relay.store.engine import Store
 from relay.store.secrets import Secrets
-from relay.store.tables import metadata
+from relay.store.tables import ledger, metadata
 from relay.submission.headers import parse_headers
 from tests.bench.load import Load
 from tests.bench.measuring import measure
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _SMALL_ROWS = 1_000
 _TIMES = 5
+_SEALED = 200
 _TENANTS = 10_000
 _HEADERS = parse_headers(b"From: alerts@tenant.example\r\n")
 _KEPT = ("message", "recipient", "attempt", "ledger", "usage_day", "usage_minute", "outbox", "body_chunk")
@@ -52,6 +53,12 @@ def transactions(store: Store) -> int:
     with store.read() as connection:
         query = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
         return int(connection.execute(text(query)).scalar_one())
+
+
+def connections(connection: Connection) -> int:
+    """How many there are to this database, ours not counted."""
+    query = "SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = current_database()"
+    return int(connection.execute(text(query)).scalar_one())
 
 
 # ---------------------------------------------------------------- polls
@@ -203,6 +210,8 @@ def print_costs(site: Site, tenants: Tenants, program: Path, load: Load) -> None
     count = load.count
     told = ", ".join(f"{name} {more / count:.2f}" for name, more in rows.items() if more)
     print(f"at {measured.delivered_rate:.0f}/s: {kept / count:.0f} octets kept; rows: {told}")
+    with site.store.read() as connection:
+        print(f"  of these in the ledger, for good: {_ledger_bytes(connection):.0f} octets an entry")
     if not site.store.is_sqlite:
         print(
             f"{wal / count:.0f} octets of WAL, {ended / count:.3f} transactions,"
@@ -226,6 +235,9 @@ def _print_statements(store: Store, tenants: Tenants) -> None:
                 asked[name] = len(statements)
         told = ", ".join(f"{name} {asked[name]} ({fastest[name]:.1f} ms)" for name in _STEPS)
         print(f"statements of a batch of {count}: {told}")
+    for _ in range(_SEALED // 20):
+        mail.accept(20)
+    print(f"{_SEALED} entries of the ledger sealed: {_milliseconds(lambda _: mail.seal(), store):.1f} ms")
 
 
 _STEPS = ("accept", "settle", "remove bodies", "seal")
@@ -261,6 +273,14 @@ def _used_bytes(connection: Connection) -> int:
     kept = [name for name in _KEPT if name != "body_chunk"]
     sizes = " + ".join(f"pg_total_relation_size('{name}')" for name in kept)
     return int(connection.execute(text(f"SELECT {sizes}")).scalar_one())
+
+
+def _ledger_bytes(connection: Connection) -> float:
+    rows = _rows(connection, ["ledger"])["ledger"]
+    if connection.dialect.name == "sqlite":
+        size = func.avg(func.length(ledger.c.detail) + 2 * func.length(ledger.c.identity_arn) + 64 + 40)
+        return float(connection.execute(select(size)).scalar_one())  # text, hash, and the key of the index
+    return int(connection.execute(text("SELECT pg_total_relation_size('ledger')")).scalar_one()) / rows
 
 
 def _print_hot_rows(store: Store) -> None:
