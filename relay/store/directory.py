@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -131,6 +132,8 @@ class Directory:
         self._entries: dict[str, Any] = {}
         self._bytes = 0
         self._fetching: list[set[str]] = []
+        # Of its own: behind the look-ups of a thousand new sessions the feed would seem silent.
+        self._feed_thread = ThreadPoolExecutor(1, "feed")
         self._polled_at = float("-inf")
         self.change = 0
 
@@ -138,7 +141,8 @@ class Directory:
 
     async def poll(self) -> None:
         """Read the feed once and forget what it names; StoreUnavailable leaves the cache as it was."""
-        self.apply(await asyncio.to_thread(self._read_feed))
+        loop = asyncio.get_running_loop()
+        self.apply(await loop.run_in_executor(self._feed_thread, self._read_feed))
 
     def apply(self, feed: tuple[int, list[str] | None]) -> None:
         newest, subjects = feed

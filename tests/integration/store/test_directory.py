@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
+import threading
 
 import pytest
 from sqlalchemy import update
@@ -189,6 +191,21 @@ async def test_what_is_forgotten_counts_no_more(ground):
     lend(ground, Sid="again")
     await directory.poll()
     assert (directory._entries, directory._bytes) == ({}, 0)
+
+
+async def test_feed_is_read_while_every_thread_looks_something_up(directory):
+    """A thousand sessions that log in at once after a start must not make the feed seem silent."""
+    over = threading.Event()
+    lookups = [asyncio.ensure_future(asyncio.to_thread(over.wait, 20)) for _ in range(64)]
+    await asyncio.sleep(0)  # they begin
+    try:
+        async with asyncio.timeout(10):
+            await directory.poll()
+        assert directory.is_fresh
+        assert not any(one.done() for one in lookups)
+    finally:
+        over.set()
+        await asyncio.gather(*lookups)
 
 
 def long_policy() -> dict[str, object]:
