@@ -371,7 +371,8 @@ usage_day = Table(
     Column("soft_bounces", BigInteger, nullable=False, server_default="0"),
     Column("complaints", BigInteger, nullable=False, server_default="0"),
     Index("ix_usage_day_identity_arn_day", "identity_arn", "day"),
-    Index("ix_usage_day_day", "day"),  # the days of all accounts, of years that stay
+    # The last days of all accounts, of years that stay.  SQLite finds them faster account by account.
+    Index("ix_usage_day_day", "day").ddl_if(dialect="postgresql"),
     sqlite_with_rowid=False,
 )
 

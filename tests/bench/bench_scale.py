@@ -53,7 +53,7 @@ from tests.support.full_store import (
     settle_down,
     store_bytes,
 )
-from tests.support.gateway import Gateway, Login, arn
+from tests.support.gateway import Gateway, Login, arn, free_ports
 from tests.support.stores import PostgreSQL, server_directory
 
 SECTIONS = ("start", "commands", "rate", "memory", "senders", "polls", "directory", "costs")
@@ -105,6 +105,7 @@ class Site:
     @contextmanager
     def serving(self) -> Iterator[float]:
         """Runs within the block; gives the seconds from the start to the first 220."""
+        take_ports(self.gateway)
         started = time.perf_counter()
         self.gateway.start()
         seconds = time.perf_counter() - started
@@ -112,6 +113,16 @@ class Site:
             yield seconds
         finally:
             self.gateway.stop()
+
+
+def take_ports(gateway: Gateway) -> None:
+    """Others may have taken those of before while it was stopped."""
+    gateway.port, gateway.tls_port, gateway.http_port = free_ports(3)
+    gateway.environment |= {
+        "RELAY_SMTP__LISTEN": f"127.0.0.1:{gateway.port}",
+        "RELAY_SMTP__LISTEN_TLS": f"127.0.0.1:{gateway.tls_port}",
+        "RELAY_HTTP__LISTEN": f"127.0.0.1:{gateway.http_port}",
+    }
 
 
 def make_site(name: str, directory: Path, sink: Sink, workers: int, url: str, db: int) -> Site:
