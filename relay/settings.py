@@ -177,7 +177,7 @@ class StoreSection(_Section):
         134_217_728,
         ge=1_048_576,
         description="What each worker may keep of accounts, credentials, identities and policies in memory;"
-        " a sender with an identity takes some 30 KB.",
+        " a sender with an identity takes some 20 KB.",
     )
 
 
