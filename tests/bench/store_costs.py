@@ -236,7 +236,9 @@ def _print_statements(store: Store, tenants: Tenants) -> None:
         told = ", ".join(f"{name} {asked[name]} ({fastest[name]:.1f} ms)" for name in _STEPS)
         print(f"statements of a batch of {count}: {told}")
     for _ in range(_SEALED // 20):
-        mail.accept(20)
+        batch = mail.accept(20)
+        mail.settle(batch)
+        mail.remove_bodies(batch)
     print(f"{_SEALED} entries of the ledger sealed: {_milliseconds(lambda _: mail.seal(), store):.1f} ms")
 
 

@@ -166,7 +166,7 @@ async def test_password_never_shows(directory, login):
 
 
 async def test_many_entries_push_out_the_oldest(ground, login):
-    directory = Directory(ground.store, ground.secrets, RULES, most_bytes=1_200)
+    directory = Directory(ground.store, ground.secrets, RULES, most_bytes=1_500)
     await directory.poll()
     who = await principal(directory, login)
     assert isinstance(await decided(directory, who), Allowed)
