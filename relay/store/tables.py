@@ -504,9 +504,11 @@ recipient = Table(
     Column("last_reply", Text),
     Column("settled_at", Instant),
     Column("held_because", String(16)),  # of state held: operator | revoked | restored
+    # SQLite looks the state up in the row for each that it counts, unless the index has it too.
     Index(
         "ix_recipient_due",
         "due_at",
+        "state",
         sqlite_where=text("state = 'queued'"),
         postgresql_where=text("state = 'queued'"),
     ),
@@ -522,6 +524,7 @@ recipient = Table(
         "ix_recipient_held",
         "due_at",
         "message_id",
+        "state",
         sqlite_where=text("state = 'held'"),
         postgresql_where=text("state = 'held'"),
     ),

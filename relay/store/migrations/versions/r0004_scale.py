@@ -12,7 +12,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    _partial_index("ix_recipient_held", "recipient", ["due_at", "message_id"], "state = 'held'")
+    op.drop_index("ix_recipient_due", "recipient")
+    _partial_index("ix_recipient_due", "recipient", ["due_at", "state"], "state = 'queued'")
+    _partial_index("ix_recipient_held", "recipient", ["due_at", "message_id", "state"], "state = 'held'")
     _partial_index("ix_outbox_lease", "outbox", ["worker_id", "worker_epoch"], "state = 'leased'")
     op.create_index(op.f("ix_outbox_message_id"), "outbox", ["message_id"])
     if op.get_bind().dialect.name == "postgresql":  # SQLite would take it where its key is faster
