@@ -2,9 +2,10 @@
 
     python -m tests.bench.bench_profile [--message FILE.eml] [-c 40] [-n 20000] [--store-url URL]
 
-A thread in each worker looks each millisecond at how much CPU every other thread used and at where it is
-(``sampler``).  A stage is the innermost module of the relay at that moment, with what it calls; ``thread`` is
-MainThread, the event loop, or the writer.  Looking costs a few per cent itself, which is told apart.
+Each worker looks each millisecond at how much CPU its threads used and at where they are (``sampler``). A
+stage is the innermost module of the relay at that moment, with what it calls, and stands behind its thread:
+``main`` is the event loop, ``app.worker`` in it the loop itself with what it reads from sockets, ``writer``
+the group commit. Looking costs a few per cent more.
 """
 
 from __future__ import annotations

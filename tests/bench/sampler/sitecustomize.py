@@ -1,8 +1,9 @@
 """Imported by Python at its start if this folder is on its path: samples a worker of the gateway.
 
-A thread looks at every other one each millisecond: at how much CPU it used since, by its own clock, and
-where it is now.  That is added up by stage: the innermost module of ``relay`` on the stack.  The sums stand
-in ``SAMPLER_FOLDER``/PID.json, written anew a few times each second.
+Each millisecond a timer's signal has the main thread look at how much CPU it used since, by its own clock,
+and where it is; a thread looks at all others. (At the main thread too it would look when that lets go of the
+interpreter, which it does in few places.) That is added up by stage: the innermost module of ``relay`` on
+the stack. The sums stand in ``SAMPLER_FOLDER``/PID.json, written anew a few times each second.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -38,18 +40,25 @@ class _Sampler:
     def __init__(self) -> None:
         self.used: Counter[str] = Counter()  # nanoseconds by "thread: stage"
         self._before: dict[int, int] = {}
+        self._main_before = time.thread_time_ns()
 
     def run(self) -> None:
         sys.setswitchinterval(_SWITCH_SECONDS)
-        me = threading.get_ident()
+        apart = {threading.get_ident(), threading.main_thread().ident}
         for look in itertools.count():
             time.sleep(_SECONDS)
             if look % _TOLD_EVERY == 0:
                 self._write()
             frames = sys._current_frames()
             for thread in threading.enumerate():
-                if thread.ident is not None and thread.ident != me:
+                if thread.ident is not None and thread.ident not in apart:
                     self._look(thread.name, thread.ident, frames.get(thread.ident))
+
+    def tick(self, _: int, frame: FrameType | None) -> None:
+        """In the main thread, between two of its steps."""
+        now = time.thread_time_ns()
+        self.used[f"main: {_stage(frame)}"] += now - self._main_before
+        self._main_before = now
 
     def _look(self, name: str, ident: int, frame: FrameType | None) -> None:
         try:
@@ -69,7 +78,10 @@ class _Sampler:
 
 
 def _start() -> None:
-    threading.Thread(target=_Sampler().run, name="sampler", daemon=True).start()
+    sampler = _Sampler()
+    signal.signal(signal.SIGALRM, sampler.tick)
+    signal.setitimer(signal.ITIMER_REAL, _SECONDS, _SECONDS)
+    threading.Thread(target=sampler.run, name="sampler", daemon=True).start()
 
 
 if os.environ.get("SAMPLER_FOLDER"):
