@@ -71,7 +71,7 @@ class Settlement:
 
     def settle(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
         """Resolves when the outcomes are durable; StoreUnavailable if they are not."""
-        return self._writer.submit(Job(self._run, tuple(settled)))
+        return self._writer.submit(Job(self._run, tuple(settled), is_patient=True))
 
     def _run(self, connection: Connection, payloads: Sequence[Sequence[Settled]]) -> list[None]:
         settled = [one for payload in payloads for one in payload]

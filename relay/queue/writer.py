@@ -3,8 +3,9 @@
 The event loop collects jobs; the thread runs a batch of them in one transaction and answers all at
 once.  The window is adaptive, because a fixed one either delays few clients or wastes syncs on many: a
 batch goes when every open SMTP transaction waits for it and the loop brought no more in its last turn, when
-it has 64 jobs, or after 5 ms (10 ms while each turn still brings more); while the thread is busy, jobs
-gather.  A job that breaks a batch is tried alone, so that it harms no other.
+it has 64 jobs, or after 5 ms (20 ms while each turn still brings more); while the thread is busy, jobs
+gather.  What nobody waits for, such as an outcome, goes along with what comes next, or after 50 ms.  A job
+that breaks a batch is tried alone, so that it harms no other.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Result = TypeVar("Result")
 _BATCH_JOBS = 64
 _WINDOW_SECONDS = 0.005
 # While every turn of the loop brings more, nobody is kept waiting for nothing.
-_BUSY_WINDOW_SECONDS = 0.010
+_BUSY_WINDOW_SECONDS = 0.020
+_PATIENT_WINDOW_SECONDS = 0.050
 # A batch never grows past this, however long the store was away.
 _MOST_JOBS = 500
 # A batch that takes longer is stuck behind something: a lock, a disk, a server.
@@ -38,11 +40,15 @@ _WATCH_SECONDS = 1.0
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[Result]):
-    """Work for the writer.  ``run`` gets all jobs of its kind in a batch and answers in their order."""
+    """Work for the writer.  ``run`` gets all jobs of its kind in a batch and answers in their order.
+
+    ``is_patient``: nothing waits for it.
+    """
 
     run: Callable[[Connection, Sequence[Any]], Sequence[Any]]
     payload: Any
     is_awaited_by_client: bool = False
+    is_patient: bool = False
     done: asyncio.Future[Result] = field(init=False)
     submitted_at: float = field(init=False)
 
@@ -53,6 +59,7 @@ class GroupWriter:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pending: list[Job[Any]] = []
+        self._urgent: Job[Any] | None = None  # the first of the pending that cannot wait for long
         self._clients_waiting = 0
         self._open_transactions = 0
         self._busy = False
@@ -104,6 +111,8 @@ class GroupWriter:
         job.submitted_at = self._loop.time()
         self._pending.append(job)
         self._clients_waiting += job.is_awaited_by_client
+        if self._urgent is None and not job.is_patient:
+            self._urgent = job
         self._consider()
         return job.done
 
@@ -124,12 +133,23 @@ class GroupWriter:
         if self._busy or not self._pending:
             return
         has_grown, self._looked_at = len(self._pending) > self._looked_at, len(self._pending)
-        if has_grown and self._loop.time() - self._pending[0].submitted_at < _BUSY_WINDOW_SECONDS:
+        if self._urgent is None:
+            self._wait_until(self._pending[0].submitted_at + _PATIENT_WINDOW_SECONDS)
+        elif has_grown and self._loop.time() - self._urgent.submitted_at < _BUSY_WINDOW_SECONDS:
             self._consider()
         elif has_grown or 0 < self._clients_waiting >= self._open_transactions:
             self._flush()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(_WINDOW_SECONDS, self._window_ended)
+        else:
+            self._wait_until(self._urgent.submitted_at + _WINDOW_SECONDS)
+
+    def _wait_until(self, at: float) -> None:
+        """The batch goes then at the latest; ``at`` is by the loop's clock."""
+        assert self._loop is not None
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._window_ended)
 
     def _window_ended(self) -> None:
         self._timer = None
@@ -144,6 +164,7 @@ class GroupWriter:
         pending = [job for job in self._pending if not job.done.done()]
         batch, self._pending = pending[:_MOST_JOBS], pending[_MOST_JOBS:]
         self._clients_waiting = sum(job.is_awaited_by_client for job in self._pending)
+        self._urgent = next((job for job in self._pending if not job.is_patient), None)
         self._looked_at = 0
         self._busy = True
         self._began_at = time.monotonic()

@@ -82,6 +82,19 @@ async def test_what_every_turn_brings_more_of_goes_in_one_batch(writer: GroupWri
     assert await asyncio.gather(*futures) == [5] * 5
 
 
+async def test_what_nobody_waits_for_goes_with_what_comes_next(writer: GroupWriter):
+    outcome = writer.submit(Job(_write, "outcome", is_patient=True))
+    await asyncio.sleep(0.015)
+    assert not writer._busy, "three windows of a job that somebody waits for"
+    writer.transaction_opened()
+    assert await writer.submit(job("mail")) == 2
+    assert await outcome == 2
+
+
+async def test_what_nobody_waits_for_goes_by_itself_in_the_end(writer: GroupWriter):
+    assert await asyncio.wait_for(writer.submit(Job(_write, "outcome", is_patient=True)), 2) == 1
+
+
 async def test_batch_has_a_most_number_of_jobs(writer: GroupWriter):
     for number in range(64):
         assert not writer._busy
