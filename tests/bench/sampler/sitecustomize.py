@@ -20,6 +20,8 @@ from pathlib import Path
 from types import FrameType
 
 _SECONDS = 0.001
+# Until a new worker no longer has the supervisor's way to hear of signals.
+_SETTLE_SECONDS = 0.5
 _TOLD_EVERY = 200  # looks
 # So that a look waits for no more than a tenth of itself.
 _SWITCH_SECONDS = 0.0001
@@ -43,7 +45,9 @@ class _Sampler:
         self._main_before = time.thread_time_ns()
 
     def run(self) -> None:
+        time.sleep(_SETTLE_SECONDS)
         sys.setswitchinterval(_SWITCH_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS, _SECONDS)
         apart = {threading.get_ident(), threading.main_thread().ident}
         for look in itertools.count():
             time.sleep(_SECONDS)
@@ -80,7 +84,6 @@ class _Sampler:
 def _start() -> None:
     sampler = _Sampler()
     signal.signal(signal.SIGALRM, sampler.tick)
-    signal.setitimer(signal.ITIMER_REAL, _SECONDS, _SECONDS)
     threading.Thread(target=sampler.run, name="sampler", daemon=True).start()
 
 
