@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, bindparam, insert, literal_column, update
 
 from relay.outcome.events import DELIVERY, DELIVERY_DELAY
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Reply
@@ -26,15 +26,15 @@ from relay.queue.spool import insert_messages
 from relay.queue.suppression import hard_bounces, suppress
 from relay.queue.values import Settled
 from relay.queue.writer import GroupWriter, Job
-from relay.store.rows import Row, RowInsert
+from relay.store.prepared import Prepared, Row, RowInsert, driver_of
 from relay.store.tables import attempt, outbox, recipient
 
-_SETTLE = (
+_SETTLE = Prepared(
     update(recipient)
     .where(
         recipient.c.message_id == bindparam("id"),
         recipient.c.number == bindparam("n"),
-        recipient.c.state == State.LEASED.value,
+        recipient.c.state == literal_column(f"'{State.LEASED.value}'"),
         recipient.c.worker_id == bindparam("by_worker"),
         recipient.c.worker_epoch == bindparam("by_epoch"),
     )
@@ -45,7 +45,9 @@ _SETTLE = (
         delay_reported=bindparam("to_delay_reported"),
         last_reply=bindparam("to_last_reply"),
         settled_at=bindparam("to_settled_at"),
-    )
+    ),
+    *("to_state", "to_due_at", "to_attempts", "to_delay_reported", "to_last_reply", "to_settled_at"),
+    *("id", "n", "by_worker", "by_epoch"),
 )
 _INSERT_ATTEMPT = RowInsert(
     attempt,
@@ -107,32 +109,31 @@ def _fenced(connection: Connection, settled: Sequence[Settled]) -> Sequence[Sett
 
     The savepoint is said by hand: SQLAlchemy would compile its statements anew for every batch.
     """
-    connection.exec_driver_sql("SAVEPOINT settling")
-    result = connection.execute(_SETTLE, [_row(one) for one in settled])
-    if result.rowcount != len(settled):
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT settling")
-        settled = [one for one in settled if connection.execute(_SETTLE, _row(one)).rowcount == 1]
-    connection.exec_driver_sql("RELEASE SAVEPOINT settling")
+    say = driver_of(connection).execute
+    say("SAVEPOINT settling")
+    if _SETTLE.many(connection, [_row(one) for one in settled]) != len(settled):
+        say("ROLLBACK TO SAVEPOINT settling")
+        settled = [one for one in settled if _SETTLE(connection, *_row(one)).rowcount == 1]
+    say("RELEASE SAVEPOINT settling")
     return settled
 
 
-def _row(one: Settled) -> dict[str, Any]:
+def _row(one: Settled) -> Row:
     outcome = one.outcome
     ended_at = one.ended_at
     is_deferred = isinstance(outcome, Deferred)
-    return {
-        "id": one.message.id,
-        "n": one.recipient.number,
-        "by_worker": one.lease.worker_id,
-        "by_epoch": one.lease.epoch,
-        "to_state": _state(one).value,
-        "to_due_at": outcome.due_at if isinstance(outcome, Deferred) else ended_at,
-        "to_attempts": one.recipient.attempts + 1,
-        "to_delay_reported": one.recipient.delay_reported
-        or (isinstance(outcome, Deferred) and outcome.delay_notice),
-        "to_last_reply": str(one.attempt.answer),
-        "to_settled_at": None if is_deferred else ended_at,
-    }
+    return (
+        _state(one).value,
+        outcome.due_at if isinstance(outcome, Deferred) else ended_at,
+        one.recipient.attempts + 1,
+        one.recipient.delay_reported or (isinstance(outcome, Deferred) and outcome.delay_notice),
+        str(one.attempt.answer),
+        None if is_deferred else ended_at,
+        one.message.id,
+        one.recipient.number,
+        one.lease.worker_id,
+        one.lease.epoch,
+    )
 
 
 def _state(one: Settled) -> State:

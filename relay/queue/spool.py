@@ -31,7 +31,7 @@ from relay.quotas.check import Charge, Exceeded
 from relay.store import changes, quotas
 from relay.store.engine import Store
 from relay.store.ledger import Entry
-from relay.store.rows import Row, RowInsert
+from relay.store.prepared import Row, RowInsert
 from relay.store.tables import body_chunk, message, outbox, recipient, spill, worker
 
 CHUNK_BYTES = 256 * 1024

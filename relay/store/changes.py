@@ -18,12 +18,13 @@ from sqlalchemy import Connection, func, insert, select, text
 from relay.authorization.identities import identity_arn
 from relay.store import audit, ledger
 from relay.store.engine import Store
+from relay.store.prepared import Prepared
 from relay.store.tables import change, meta
 
 # Any constant will do, as long as nobody else takes the same advisory lock in this database.
 _CONTROL_LOCK = 0x72656C6179
 CHANNEL = "relay_change"
-_NEWEST = select(func.max(change.c.seq))
+_NEWEST = Prepared(select(func.max(change.c.seq)))
 _IDENTITY = "identity"
 
 
@@ -111,7 +112,8 @@ def control_write(store: Store, actor: str) -> Iterator[ControlWrite]:
 
 def newest(connection: Connection) -> int:
     """The number of the newest change; 0 before the first."""
-    return connection.execute(_NEWEST).scalar() or 0
+    found = _NEWEST(connection).fetchone()
+    return found[0] or 0 if found else 0
 
 
 def newest_at(connection: Connection) -> int:

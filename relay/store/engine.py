@@ -235,11 +235,20 @@ def _translated() -> Iterator[None]:
         raise
     except OSError as error:
         raise _unavailable(str(error)) from error
+    except Exception as error:
+        if _is_of_driver(error) and _is_passing(error):
+            raise _unavailable(str(error)) from error
+        raise
 
 
 def _unavailable(reason: str) -> StoreUnavailable:
     metrics.STORE_ERRORS.inc()
     return StoreUnavailable(reason)
+
+
+def _is_of_driver(error: Exception) -> bool:
+    """Whether it comes straight from a driver (``relay.store.prepared``)."""
+    return isinstance(error, sqlite3.Error) or type(error).__module__.partition(".")[0] == "psycopg"
 
 
 def _is_passing(error: BaseException | None) -> bool:

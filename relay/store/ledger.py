@@ -20,7 +20,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from relay.store.engine import Store
-from relay.store.rows import Row, RowInsert
+from relay.store.prepared import Row, RowInsert
 from relay.store.tables import ledger
 
 CHANGE, ACCEPTED, REFUSED = "change", "accepted", "refused"

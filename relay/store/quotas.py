@@ -16,18 +16,29 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.quotas.check import Charge, Exceeded, Fits, check
 from relay.quotas.window import Usage, first_minute, minute_of
+from relay.store.prepared import Prepared
 from relay.store.tables import quota, usage_minute
 
 # The locks are taken in one order, so that two workers never wait for each other.
+_KEPT = (quota.c.sent_24h, quota.c.from_minute, quota.c.credit, quota.c.credit_at)
 _SELECT = (
-    select(quota)
+    select(quota.c.account_id, *_KEPT)
     .where(quota.c.account_id.in_(bindparam("accounts", expanding=True)))
     .order_by(quota.c.account_id)
     .with_for_update()
 )
 # The same for the one account that most batches are of: nothing to expand.
-_SELECT_ONE = select(quota).where(quota.c.account_id == bindparam("account")).with_for_update()
-_UPDATE = update(quota).where(quota.c.account_id == bindparam("account"))
+_SELECT_ONE = Prepared(
+    select(quota.c.account_id, *_KEPT).where(quota.c.account_id == bindparam("account")).with_for_update(),
+    "account",
+)
+_UPDATE = Prepared(
+    update(quota)
+    .where(quota.c.account_id == bindparam("account"))
+    .values({column: bindparam(f"to_{column.name}") for column in _KEPT}),
+    *(f"to_{column.name}" for column in _KEPT),
+    "account",
+)
 _PAST = usage_minute.c.account_id == bindparam("account"), usage_minute.c.minute < bindparam("before")
 _SUM_PAST = select(func.coalesce(func.sum(usage_minute.c.recipients), 0)).where(*_PAST)
 _DELETE_PAST = delete(usage_minute).where(*_PAST)
@@ -44,7 +55,9 @@ def _add(insert: Any) -> Any:
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _BEGIN = {name: insert(quota).on_conflict_do_nothing() for name, insert in _INSERTS.items()}
-_ADD = {name: _add(insert) for name, insert in _INSERTS.items()}
+_ADD = Prepared(
+    {name: _add(insert) for name, insert in _INSERTS.items()}, "account_id", "minute", "recipients"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +104,12 @@ def _locked(connection: Connection, accounts: Iterable[str], at: int) -> dict[st
 
 def _select(connection: Connection, accounts: Sequence[str]) -> dict[str, _Row]:
     if len(accounts) == 1:
-        rows = connection.execute(_SELECT_ONE, {"account": accounts[0]})
+        rows: Sequence[Any] = _SELECT_ONE(connection, accounts[0]).fetchall()
     else:
-        rows = connection.execute(_SELECT, {"accounts": accounts})
+        rows = connection.execute(_SELECT, {"accounts": accounts}).all()
     return {
-        row.account_id: _Row(Usage(row.sent_24h, row.credit, row.credit_at), row.from_minute) for row in rows
+        account_id: _Row(Usage(sent_24h, credit, credit_at), from_minute)
+        for account_id, sent_24h, from_minute, credit, credit_at in rows
     }
 
 
@@ -121,24 +135,12 @@ def _without_past(connection: Connection, account_id: str, row: _Row, at: int) -
 
 
 def _keep(connection: Connection, rows: Mapping[str, _Row], usages: Mapping[str, Usage]) -> None:
-    values = [
-        {
-            "account": account_id,
-            "sent_24h": usages[account_id].sent_24h,
-            "from_minute": row.from_minute,
-            "credit": usages[account_id].credit,
-            "credit_at": usages[account_id].at,
-        }
-        for account_id, row in rows.items()
-    ]
-    connection.execute(_UPDATE, values)
+    for account_id, row in rows.items():
+        usage = usages[account_id]
+        _UPDATE(connection, usage.sent_24h, row.from_minute, usage.credit, usage.at, account_id)
 
 
 def _count(connection: Connection, spent: Mapping[str, int], minute: int) -> None:
-    values = [
-        {"account_id": account_id, "minute": minute, "recipients": count}
-        for account_id, count in spent.items()
-        if count
-    ]
-    if values:
-        connection.execute(_ADD[connection.dialect.name], values)
+    for account_id, count in spent.items():
+        if count:
+            _ADD(connection, account_id, minute, count)

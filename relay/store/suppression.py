@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.store.engine import Store
+from relay.store.prepared import Prepared
 from relay.store.tables import account, configuration_set, suppressed
 
 BOUNCE, COMPLAINT = "BOUNCE", "COMPLAINT"
@@ -22,10 +24,6 @@ REASONS = (BOUNCE, COMPLAINT)
 # Accounts and addresses stand in two lists: a list of pairs would have SQLite read the whole table.  What
 # they find crosswise besides is left out again.
 _MOST_ADDRESSES = 500
-_MATCHING = select(suppressed.c.account_id, suppressed.c.folded, suppressed.c.reason).where(
-    suppressed.c.account_id.in_(bindparam("accounts", expanding=True)),
-    suppressed.c.folded.in_(bindparam("addresses", expanding=True)),
-)
 _PAGE = 1000
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -76,10 +74,26 @@ def matching(connection: Connection, keys: Collection[Key]) -> dict[Key, str]:
     addresses = list({address for _, address in wanted})
     found: dict[Key, str] = {}
     for start in range(0, len(addresses), _MOST_ADDRESSES):
-        some = {"accounts": accounts, "addresses": addresses[start : start + _MOST_ADDRESSES]}
-        for row in connection.execute(_MATCHING, some):
-            found[row.account_id, row.folded] = row.reason
+        lists = _padded(accounts), _padded(addresses[start : start + _MOST_ADDRESSES])
+        rows = _matching(*map(len, lists))(connection, *lists[0], *lists[1]).fetchall()
+        found |= {(account_id, address): reason for account_id, address, reason in rows}
     return {key: reason for key, reason in found.items() if key in wanted}
+
+
+@cache
+def _matching(accounts: int, addresses: int) -> Prepared:
+    """The question about so many accounts and addresses."""
+    lists = [f"account_{n}" for n in range(accounts)], [f"address_{n}" for n in range(addresses)]
+    query = select(suppressed.c.account_id, suppressed.c.folded, suppressed.c.reason).where(
+        suppressed.c.account_id.in_([bindparam(name) for name in lists[0]]),
+        suppressed.c.folded.in_([bindparam(name) for name in lists[1]]),
+    )
+    return Prepared(query, *lists[0], *lists[1])
+
+
+def _padded(names: list[str]) -> list[str]:
+    """As many as the next power of two, the last one again and again: few different questions."""
+    return names + names[-1:] * ((1 << (len(names) - 1).bit_length()) - len(names))
 
 
 def add(connection: Connection, entries: Iterable[Entry]) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, func, l
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.outcome.reputation import Counts
+from relay.store.prepared import Prepared
 from relay.store.tables import account, usage_day
 
 DAY = 86_400_000_000  # microseconds
@@ -47,19 +48,18 @@ def _upsert(insert: Any) -> Any:
     return statement.on_conflict_do_update(index_elements=[usage_day.c[name] for name in _KEY], set_=more)
 
 
-_UPSERT = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
+_UPSERT = Prepared({"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}, *_COLUMNS)
 
 
 def count(connection: Connection, worker_id: int, tallies: Iterable[Tally]) -> None:
-    """Add what a batch of the worker's transactions tells, in one statement."""
+    """Add what a batch of the worker's transactions tells, a statement for each line."""
     sums: dict[tuple[str, int, str], list[int]] = {}
     for one in tallies:
         key = one.account_id, one.accepted_at // DAY, one.identity_arn
         before = sums.get(key)
         sums[key] = list(one[3:]) if before is None else list(map(operator.add, before, one[3:]))
-    rows = [dict(zip(_COLUMNS, (*key, worker_id, *more), strict=True)) for key, more in sums.items()]
-    if rows:
-        connection.execute(_UPSERT[connection.dialect.name], rows)
+    for key, more in sums.items():
+        _UPSERT(connection, *key, worker_id, *more)
 
 
 class Late(NamedTuple):

@@ -296,7 +296,8 @@ def _note(connection: Connection, subjects: Sequence[str], action: str) -> None:
 def _ledger_row(arn: str, at: int) -> dict[str, Any]:
     """The first entry of an identity's chain, sealed."""
     one = ledgers.entry(arn, at, ledgers.CHANGE, {"action": "CreateEmailIdentity", "actor": _ACTOR})
-    return {**one.row(), "seq": 1, "hash": ledgers.link("0" * 64, 1, one)}
+    told = {"identity_arn": arn, "at": at, "kind": one.kind, "detail": one.detail}
+    return {**told, "seq": 1, "hash": ledgers.link("0" * 64, 1, one)}
 
 
 def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

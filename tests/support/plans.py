@@ -7,13 +7,14 @@ end to the other; a partial index that holds only what waits is as small as what
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Index, event
 
+from relay.store import prepared
 from relay.store.engine import Store
 from relay.store.tables import metadata
 
@@ -69,11 +70,43 @@ def recorded(store: Store) -> Iterator[list[Statement]]:
         event.listen(engine, "before_cursor_execute", note)
     statements: list[Statement] = []
     try:
-        yield statements
+        with said_to_driver(lambda text, row: note(None, None, text, row, None, False)):
+            yield statements
     finally:
         for engine in engines:
             event.remove(engine, "before_cursor_execute", note)
         statements.extend(found.values())
+
+
+@contextmanager
+def said_to_driver(note: Callable[[str, Any], None]) -> Iterator[None]:
+    """Every statement that goes past SQLAlchemy within the block, with the parameters of its first row."""
+
+    class Told:
+        def __init__(self, driver: Any) -> None:
+            self.driver = driver
+
+        def execute(self, text: str, row: Any = ()) -> Any:
+            note(text, row)
+            return self.driver.execute(text, row)
+
+        def executemany(self, text: str, rows: Any) -> Any:
+            note(text, rows[0])
+            return self.driver.executemany(text, rows)
+
+        def cursor(self) -> Told:
+            return Told(self.driver.cursor())
+
+        @property
+        def rowcount(self) -> int:
+            return int(self.driver.rowcount)
+
+    driver_of = prepared.driver_of
+    prepared.driver_of = lambda connection: Told(driver_of(connection))
+    try:
+        yield
+    finally:
+        prepared.driver_of = driver_of
 
 
 def explain(connection: Connection, statement: Statement) -> Plan:
