@@ -18,7 +18,7 @@ import math
 import mmap
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -118,6 +118,16 @@ class LiveGauge:
     @property
     def value(self) -> float:
         return _total(self.at)
+
+    @property
+    def own(self) -> float:
+        """That of this process."""
+        return _own[self.at]
+
+    @property
+    def rows(self) -> Sequence[float]:
+        """Those of all processes, by row."""
+        return _memory[self.at :: _CELLS].tolist()
 
     def samples(self) -> Iterator[_Sample]:
         yield "", {}, self.value
@@ -310,7 +320,14 @@ ATTEMPT_SECONDS = _named(
     "Delivery attempts, from dialling or the first command to the last answer.",
     Histogram(_TO_DELIVER),
 )
+DESTINATIONS_THROTTLED = _named(
+    "gauge",
+    "relay_destinations_throttled",
+    "Destinations that get fewer connections than the settings allow, each worker's by itself.",
+    LiveGauge(),
+)
 CONNECTIONS = _named("gauge", "relay_connections", "Open connections of SMTP clients.", LiveGauge())
+WORKERS = _named("gauge", "relay_workers", "Worker processes that accept connections.", LiveGauge())
 WORKER_MEMORY = _named(
     "gauge", "relay_worker_memory_bytes", "Resident memory of each worker process.", ProcessGauge()
 )
@@ -356,3 +373,12 @@ NOTIFICATION_LAG = _named(
     "How long the oldest that is due waits for us; those of receivers that fail do not count.",
     SharedGauge(),
 )
+
+
+def has_more_connections_than_another() -> bool:
+    """Whether some other worker that accepts has fewer connections of SMTP clients than this one."""
+    own = CONNECTIONS.own
+    if not own:
+        return False
+    counts = zip(CONNECTIONS.rows, WORKERS.rows, strict=True)
+    return any(is_accepting and count < own for count, is_accepting in counts)

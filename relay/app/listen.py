@@ -1,4 +1,5 @@
-"""The listening sockets.  The supervisor binds them, so that a restarted worker loses no connection."""
+"""The listening sockets.  The supervisor binds them and all workers accept from them, so that a worker that
+dies or is busy holds up no connection, and each gets an even share (``relay.session.listener``)."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def endpoints(settings: Settings) -> tuple[Endpoint, ...]:
 
 
 def bind(where: Iterable[Endpoint]) -> dict[Endpoint, socket.socket]:
-    """A listening socket for each; the kernel shares connections among those of all workers."""
+    """A listening socket for each."""
     sockets: dict[Endpoint, socket.socket] = {}
     try:
         for endpoint in where:
@@ -61,7 +62,6 @@ def _bind(endpoint: Endpoint) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if is_v6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((endpoint.host, endpoint.port))

@@ -91,7 +91,7 @@ class Supervisor:
         self._count = count
         self._log = maillog.open_log(settings.log.format, settings.log.level)
         self._children: dict[int, _Child] = {}
-        self._sockets: list[dict[Endpoint, socket.socket]] = []
+        self._sockets: dict[Endpoint, socket.socket] = {}
         self._stopping_at: float | None = None
         self._restart_at: float | None = None
         self._announced = False
@@ -102,7 +102,7 @@ class Supervisor:
     def run(self) -> int:
         """Serve until SIGTERM; 0 after an orderly stop."""
         self._catch_signals()
-        self._sockets = [bind(endpoints(self._settings)) for _ in range(self._count)]
+        self._sockets = bind(endpoints(self._settings))
         self._with_store(self._enter)
         for index in range(self._count):
             self._fork(index)
@@ -170,7 +170,7 @@ class Supervisor:
         if pid == 0:
             os.close(ready_read)
             metrics.take_row(row)
-            self._become_worker(index, ready_write)
+            self._become_worker(ready_write)
         os.close(ready_write)
         self._children[pid] = _Child(pid, index, row, ready_read)
 
@@ -179,7 +179,7 @@ class Supervisor:
         taken = {child.row for child in self._children.values()}
         return next((row for row in range(1, metrics.ROWS) if row not in taken), metrics.ROWS - 1)
 
-    def _become_worker(self, index: int, ready_fd: int) -> None:
+    def _become_worker(self, ready_fd: int) -> None:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -187,11 +187,7 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             for fd in (self._life_write, self._wake_read, self._wake_write):
                 os.close(fd)
-            for other, sockets in enumerate(self._sockets):
-                if other != index:
-                    for sock in sockets.values():
-                        sock.close()
-            code = self._worker_main(self._settings, self._sockets[index], self._life_read, ready_fd)
+            code = self._worker_main(self._settings, self._sockets, self._life_read, ready_fd)
         except BaseException as error:
             self._log("worker failed", level="error", error=f"{type(error).__name__}: {error}")
         finally:
@@ -262,7 +258,7 @@ class Supervisor:
             self._announced = True
             notify("READY=1", f"STATUS={self._count} workers")
             listen = {
-                protocol: " ".join(str(one) for one in self._sockets[0] if one.protocol == protocol) or None
+                protocol: " ".join(str(one) for one in self._sockets if one.protocol == protocol) or None
                 for protocol in ("smtp", "http", "bounce")
             }
             self._log(
@@ -285,7 +281,7 @@ class Supervisor:
             self._stopping_at = now + STOP_SECONDS
 
     def _fill(self) -> None:
-        """Start what is missing of the present generation: each index has its own sockets."""
+        """Start what is missing of the present generation."""
         running = {child.index for child in self._children.values() if not child.told_to_stop}
         for index in set(range(self._count)) - running:
             self._fork(index)
@@ -300,9 +296,8 @@ class Supervisor:
 
     def _close_sockets(self) -> None:
         """What a worker closes too is refused from then on, instead of waiting for nobody to answer it."""
-        for sockets in self._sockets:
-            for sock in sockets.values():
-                sock.close()
+        for sock in self._sockets.values():
+            sock.close()
 
     @staticmethod
     def _tell_to_stop(children: list[_Child], how: signal.Signals = signal.SIGTERM) -> None:
@@ -330,18 +325,14 @@ class Supervisor:
             self._fork(index)
         self._tell_to_stop(old, GIVE_WAY)
 
-    def _rebind(self, settings: Settings) -> list[dict[Endpoint, socket.socket]]:
+    def _rebind(self, settings: Settings) -> dict[Endpoint, socket.socket]:
         """The sockets for the new settings; those whose address stays are kept."""
         wanted = endpoints(settings)
-        result = []
-        for sockets in self._sockets:
-            kept = {endpoint: sock for endpoint, sock in sockets.items() if endpoint in wanted}
-            result.append({**kept, **bind(endpoint for endpoint in wanted if endpoint not in kept)})
-        for old, new in zip(self._sockets, result, strict=True):
-            for endpoint, sock in old.items():
-                if endpoint not in new:
-                    sock.close()
-        return result
+        new = bind(endpoint for endpoint in wanted if endpoint not in self._sockets)
+        for endpoint, sock in self._sockets.items():
+            if endpoint not in wanted:
+                sock.close()
+        return {endpoint: new.get(endpoint) or self._sockets[endpoint] for endpoint in wanted}
 
 
 def take_instance_lock(directory: Path) -> int:

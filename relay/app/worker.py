@@ -144,6 +144,7 @@ class _Worker:
             tasks.append(task)
         parts.listener.start(_of(sockets, "smtp"))
         parts.reports.start(_of(sockets, "bounce"))
+        metrics.WORKERS.set(1)
         await parts.http.start(_of(sockets, "http"))
         for task in parts.http.tasks:
             task.add_done_callback(self._ended)
@@ -161,6 +162,7 @@ class _Worker:
         """Stop accepting, finish what runs, give back what was not begun; HTTP tells of it to the end."""
         parts = self._parts
         parts.readiness.is_draining = not self._is_superseded
+        metrics.WORKERS.set(0)
         listeners = (parts.listener, parts.reports)
         for listener in listeners:
             listener.stop_accepting()

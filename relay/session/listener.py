@@ -2,6 +2,9 @@
 
 Connections are accepted here and not by the loop's own server, for what lies between a connection and its
 session: whose it is (a load balancer's header comes before TLS), and whether it may stay.
+
+All workers accept from the same sockets.  One that has more connections than another leaves a new one to the
+others for some milliseconds, and takes it if none does.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
+from relay import metrics
 from relay.session.origin import Arrival, Origin, origin_of
 from relay.session.proxy_protocol import ProxyError
 from relay.session.stream import HANDSHAKE_SECONDS, Host, SMTPStream
@@ -24,6 +28,10 @@ Session = Callable[[Handler, ssl.SSLContext, set[SMTPStream], Arrival], SMTPStre
 _MOST_AT_ONCE = 32
 _PAUSE_SECONDS = 1.0
 _ARRIVAL_GRACE_SECONDS = 2.0
+# How long a connection is left to workers that have fewer: so many looks, each after so long.  It is as much
+# as a busy machine lets a process wait, and not so much that one that hangs holds up the others' clients.
+_LOOKS = 25
+_LOOK_SECONDS = 0.001
 
 # aiosmtpd logs every command, logins included, on this logger.
 logging.getLogger("mail.log").setLevel(logging.WARNING)
@@ -37,7 +45,7 @@ class Listener(Generic[Handler]):
         self._session = session
         self._tls_context = tls_context
         self._sockets: dict[socket.socket, bool] = {}
-        self._arriving: set[asyncio.Task[None]] = set()
+        self._arriving: set[asyncio.Task[bool]] = set()
         self._sessions: set[SMTPStream] = set()
 
     def start(self, sockets: Iterable[tuple[socket.socket, bool]]) -> None:
@@ -54,14 +62,33 @@ class Listener(Generic[Handler]):
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(_MOST_AT_ONCE):
-            try:
-                connection, address = sock.accept()
-            except (BlockingIOError, ConnectionAbortedError):
+            if metrics.has_more_connections_than_another():
+                asyncio.get_running_loop().remove_reader(sock)
+                self._leave_to_others(sock, _LOOKS)
                 return
-            except OSError as error:  # no more files, or memory
-                self._pause(sock, error)
+            if not self._take(sock):
                 return
-            self._arrive(connection, str(address[0]), self._sockets[sock])
+
+    def _leave_to_others(self, sock: socket.socket, looks: int) -> None:
+        if sock not in self._sockets:
+            return
+        if looks and metrics.has_more_connections_than_another():
+            loop = asyncio.get_running_loop()
+            loop.call_later(_LOOK_SECONDS, self._leave_to_others, sock, looks - 1)
+        elif looks or self._take(sock):
+            self._accept_from(sock)
+
+    def _take(self, sock: socket.socket) -> bool:
+        """Accept the next connection; False if there is none, and if that cannot be for a while."""
+        try:
+            connection, address = sock.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        except OSError as error:  # no more files, or memory
+            self._pause(sock, error)
+            return False
+        self._arrive(connection, str(address[0]), self._sockets[sock])
+        return True
 
     def _pause(self, sock: socket.socket, error: OSError) -> None:
         self._handler.log("cannot accept connections", level="error", error=str(error))
@@ -74,12 +101,19 @@ class Listener(Generic[Handler]):
             connection.close()
             return
         connection.setblocking(False)
+        metrics.CONNECTIONS.inc()
         task = asyncio.get_running_loop().create_task(self._receive(connection, peer, implicit_tls))
         self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        task.add_done_callback(self._arrived)
 
-    async def _receive(self, connection: socket.socket, peer: str, implicit_tls: bool) -> None:
-        """From a connection to a session, or to its end."""
+    def _arrived(self, task: asyncio.Task[bool]) -> None:
+        """A session counts its connection out itself."""
+        self._arriving.discard(task)
+        if task.cancelled() or task.exception() is not None or not task.result():
+            metrics.CONNECTIONS.dec()
+
+    async def _receive(self, connection: socket.socket, peer: str, implicit_tls: bool) -> bool:
+        """From a connection to a session, or to its end; whether a session runs."""
         try:
             origin = await origin_of(connection, peer, self._handler.settings.proxies)
         except ProxyError as error:
@@ -88,9 +122,10 @@ class Listener(Generic[Handler]):
         except OSError:  # it went away
             connection.close()
         else:
-            await self._begin(connection, origin, implicit_tls)
+            return await self._begin(connection, origin, implicit_tls)
+        return False
 
-    async def _begin(self, connection: socket.socket, origin: Origin, implicit_tls: bool) -> None:
+    async def _begin(self, connection: socket.socket, origin: Origin, implicit_tls: bool) -> bool:
         is_admitted = self._handler.connections.admit(origin.network)
         if not is_admitted:
             self._handler.log_sparingly("too many connections", client=origin.ip)
@@ -98,7 +133,7 @@ class Listener(Generic[Handler]):
         if implicit_tls and not is_admitted:  # what a handshake costs is what a flood would be after
             self._handler.connections.leave(origin.network)
             connection.close()
-            return
+            return False
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._session(self._handler, self._tls_context, self._sessions, arrival),
@@ -110,6 +145,8 @@ class Listener(Generic[Handler]):
             self._handler.connections.leave(origin.network)
             if isinstance(error, ssl.SSLError):
                 self._handler.log_sparingly("TLS failed", level="info", client=origin.ip, error=str(error))
+            return False
+        return True
 
     # ------------------------------------------------------------ the end
 

@@ -136,7 +136,6 @@ class SMTPStream(SMTP):
         """Called once; STARTTLS keeps the session and changes its transport."""
         asyncio.StreamReaderProtocol.connection_made(self, transport)
         self.transport = transport
-        metrics.CONNECTIONS.inc()
         self._sessions.add(self)
         if self._implicit_tls:
             self._tls_version = _tls_version(transport)
