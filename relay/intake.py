@@ -68,7 +68,7 @@ class Intake:
         lease: Lease,
         next_id: Callable[[], int],
         offer: Callable[[Consignment], None],
-        has_room: Callable[[], bool],
+        has_room: Callable[[str], bool],
         log: Log,
     ) -> None:
         self.settings = settings
@@ -230,7 +230,7 @@ class Intake:
                 for number, address in enumerate(send.recipients)
             ),
             record=record.record_of_accepted(submission, send, decision, rewritten, len(signatures)),
-            lease=self.lease if self._has_room() else None,
+            lease=self.lease if self._has_room(send.principal.account_id) else None,
             judged_at=basis.change,
             judged_on=basis.subjects,
             spilled=body.parts is None,

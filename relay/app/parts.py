@@ -50,7 +50,7 @@ from relay.queue.sealer import Sealer
 from relay.queue.settlement import Settlement
 from relay.queue.simulation import Simulation
 from relay.queue.spool import Spool
-from relay.queue.values import Consignment, Lease, QueuedMessage, Settled, StoreUnavailable
+from relay.queue.values import Claimed, Consignment, Lease, QueuedMessage, Settled, StoreUnavailable
 from relay.queue.writer import GroupWriter
 from relay.reports.handler import ReportHandler, ReportSettings
 from relay.reports.session import ReportSession
@@ -100,8 +100,8 @@ class _Queue:
     def settle(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
         return self.settlement.settle(settled)
 
-    async def claim(self, limit: int) -> list[Consignment]:
-        return await self.claims.claim(limit)
+    async def claim(self, limit: int, but: Collection[str]) -> Claimed:
+        return await self.claims.claim(limit, but)
 
     async def release(self, consignments: Sequence[Consignment]) -> None:
         await self.claims.release(consignments)

@@ -1,9 +1,10 @@
 """One line of mail that goes the same way: consignments that wait, and the lanes that take them.
 
-Up to ``connections`` lanes work on a line, each with a connection of its own that it keeps while there is
-mail; a lane goes on to the next message while the last one is being settled.  Only one lane dials as long
-as no connection stands, so that a next hop that is dead or slow costs one lane.  When it cannot be reached
-at all, what waits is deferred with the same answer for a while instead of dialling for each.
+Lanes work on a line, each with a connection of its own that it keeps while there is mail; a lane goes on to
+the next message while the last one is being settled.  How many there may be, the next hop's answers tell
+(``concurrency``).  Only one lane dials as long as no connection stands, so that a next hop that is dead or
+slow costs one lane.  While it is down, what waits is deferred with the same answer instead of asking it for
+each.  Accounts take turns.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from relay.delivery.concurrency import Concurrency, State
 from relay.delivery.dialogue import Ended, Transaction
 from relay.delivery.route import Way
 from relay.delivery.transport import Connection, NoConnection
+from relay.delivery.turns import Flow, Turns, flow_of
 from relay.maillog import Log
+from relay.outcome.classify import Sign, sign_of
 from relay.outcome.outcome import Failure, Phase, Reply
 from relay.queue.values import Consignment, QueuedMessage, QueuedRecipient
 from relay.submission.identifiers import ses_message_id
@@ -27,14 +31,11 @@ from relay.submission.identifiers import ses_message_id
 # RFC 5321 section 4.5.3.1.8: a server takes at least 100 recipients.
 _MOST_RECIPIENTS = 100
 _IDLE_SECONDS = 5.0
-_DOWN_FIRST_SECONDS = 1.0
-_DOWN_MAX_SECONDS = 60.0
-_CROWDED_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReuseLimits:
-    """How many connections one line has, and how long one of them serves."""
+    """How many connections one line has at most, and how long one of them serves."""
 
     connections: int = 20
     messages: int = 1000
@@ -67,49 +68,15 @@ class Depot(Protocol):
     async def settled(self) -> None: ...
     async def release(self, consignments: Sequence[Consignment]) -> None: ...
     def taken(self, consignment: Consignment) -> None: ...
-    def put_back(self, consignment: Consignment) -> None: ...
-    def may_begin(self, line: Line) -> bool: ...
+    def put_back(self, flow: Flow, consignment: Consignment) -> None: ...
+    def may_begin(self, line: Line, flow: Flow) -> bool: ...
     def lane_ended(self, line: Line) -> None: ...
+    def throttled(self, line: Line, why: NoConnection) -> None: ...
+    def recovered(self, line: Line) -> None: ...
     @property
     def is_draining(self) -> bool: ...
     @property
     def is_short(self) -> bool: ...
-
-
-@dataclass(slots=True)
-class _Down:
-    """The next hop could not be reached: until when that answer holds."""
-
-    until: float = 0.0
-    seconds: float = 0.0
-    answer: NoConnection | None = None
-    _noted_at: float = 0.0
-
-    def note(self, error: NoConnection, dialled_at: float) -> None:
-        """Lanes that dialled before the last note saw the same outage, not another one."""
-        if dialled_at < self._noted_at:
-            return
-        self._noted_at = time.monotonic()
-        self.seconds = min(self.seconds * 2 or _DOWN_FIRST_SECONDS, _DOWN_MAX_SECONDS)
-        self.until = self._noted_at + self.seconds
-        self.answer = error
-
-    def clear(self) -> None:
-        self.seconds, self.answer = 0.0, None
-
-    @property
-    def is_present(self) -> bool:
-        return self.answer is not None and time.monotonic() < self.until
-
-    @property
-    def is_remembered(self) -> bool:
-        """For a while after it: the next failure then doubles the wait."""
-        return self.answer is not None and time.monotonic() < self.until + _DOWN_MAX_SECONDS
-
-    def check(self) -> None:
-        """Raise the answer while it holds; a fresh exception, which drags no former traceback along."""
-        if self.is_present and self.answer is not None:
-            raise NoConnection(self.answer.answer, self.answer.phase, self.answer.host)
 
 
 class _TurnedAway(Exception):
@@ -123,20 +90,23 @@ class Line:
 
     def __init__(self, way: Way, limits: ReuseLimits, depot: Depot) -> None:
         self.way = way
-        self.waiting: deque[Consignment] = deque()
+        self.waiting: Turns[Flow, Consignment] = Turns()
         self.lanes: set[asyncio.Task[None]] = set()
-        self.down = _Down()
+        self.concurrency = Concurrency(limits.connections)
+        self.is_throttled = False  # as the operator was told
         self._limits = limits
         self._depot = depot
         self._idle: deque[asyncio.Future[bool]] = deque()
-        # The connections of all lanes, and until when no more than these are tried.
         self._open: set[Connection] = set()
-        self._crowded_until = 0.0
+        # What the next hop said when it went down; it holds as long as that.
+        self._answer: NoConnection | None = None
 
     @property
     def is_over(self) -> bool:
         """Nothing is left to remember."""
-        return not self.waiting and not self.lanes and not self.down.is_remembered
+        if self.waiting or self.lanes:
+            return False
+        return not self.concurrency.is_remembered(time.monotonic())
 
     @property
     def is_moving(self) -> bool:
@@ -145,15 +115,19 @@ class Line:
 
     # ------------------------------------------------------------ lanes
 
-    def add(self, consignment: Consignment) -> None:
-        self.waiting.append(consignment)
-        self.wake()
+    def add(self, flow: Flow, consignment: Consignment) -> None:
+        self.waiting.append(flow, consignment)
+        self._wake(flow)
 
     def wake(self) -> None:
         """See to it that one lane more works on what waits, if one may."""
+        if self.waiting:
+            self._wake(self.waiting.next_key)
+
+    def _wake(self, flow: Flow) -> None:
         if self._wake_idle() or self._depot.is_draining:
             return
-        if len(self.lanes) < self._most_lanes() and self._depot.may_begin(self):
+        if len(self.lanes) < self._most_lanes() and self._depot.may_begin(self, flow):
             lane = asyncio.ensure_future(self._lane())
             self.lanes.add(lane)
             lane.add_done_callback(self._lane_ended)
@@ -175,16 +149,12 @@ class Line:
             pass
 
     def _most_lanes(self) -> int:
-        """As many as the settings say; one until a connection stands, and no more than there are for a
-        while after the next hop turned one away."""
-        if not self._open:
-            return 1
-        return self._limits.connections if time.monotonic() >= self._crowded_until else len(self.lanes) or 1
+        """As many as the next hop bears; one until a connection stands."""
+        return self.concurrency.limit if self._open else 1
 
     def _lane_ended(self, lane: asyncio.Task[None]) -> None:
         self.lanes.discard(lane)
-        if self.waiting and not self._depot.is_draining:
-            self.wake()
+        self.wake()
         self._depot.lane_ended(self)
 
     async def _lane(self) -> None:
@@ -201,8 +171,8 @@ class Line:
                     await self._put_back(error.rest)
                     return
                 await self._depot.settled()
-                if self._depot.is_short:
-                    return  # other lines wait for a lane; this one queues up again behind them
+                if self._depot.is_short or len(self._open) > self.concurrency.limit:
+                    return  # other lines wait for a lane, and this one queues up again; or it is throttled
         finally:
             self._close(connection)
 
@@ -216,8 +186,9 @@ class Line:
         if self._depot.is_draining:
             await self._depot.release([consignment])
             return
-        self._depot.put_back(consignment)
-        self.waiting.appendleft(consignment)
+        flow = flow_of(consignment.message)
+        self._depot.put_back(flow, consignment)
+        self.waiting.put_back(flow, consignment)
 
     async def _next(self) -> Consignment | None:
         while not self.waiting and not self._depot.is_draining:
@@ -250,8 +221,10 @@ class Line:
             local = None
             try:
                 connection = await self._ready(connection)
+                began_at = time.monotonic()
                 ended = await self._transact(consignment.message, part, connection)
                 host, tls, local = connection.host, connection.tls, connection.local
+                self._learn(ended, host, began_at)
             except _TurnedAway as error:
                 error.rest = replace(consignment, recipients=recipients[start:])
                 raise
@@ -275,24 +248,73 @@ class Line:
     async def _ready(self, connection: Connection | None) -> Connection:
         """The connection if it still serves, or a new one."""
         if connection is not None:
-            if connection.is_usable and not self._is_used_up(connection):
+            if connection.is_usable and not self._is_used_up(connection) and self._answer is None:
                 return connection
             self._close(connection)
-        self.down.check()
+        self._check()
         dialled_at = time.monotonic()
         try:
             opened = await self._depot.dial(self.way)
         except NoConnection as error:
-            if any(one.is_usable for one in self._open):
-                self._crowded_until = time.monotonic() + _CROWDED_SECONDS
-                raise _TurnedAway from error
-            self.down.note(error, dialled_at)
+            self._not_let_in(error, dialled_at)
             raise
-        self.down.clear()
+        self._answer = None
+        self.concurrency.connected(time.monotonic())
         self._open.add(opened)
-        for _ in range(min(len(self.waiting), self._limits.connections - len(self.lanes))):
+        for _ in range(min(len(self.waiting), self.concurrency.limit - len(self.lanes))):
             self.wake()  # those that waited for the first connection to stand
         return opened
+
+    def _check(self) -> None:
+        """Raise the answer while it holds; a fresh exception, which drags no former traceback along."""
+        if self._answer is not None and self.concurrency.is_down(time.monotonic()):
+            raise NoConnection(self._answer.answer, self._answer.phase, self._answer.host)
+
+    def _not_let_in(self, error: NoConnection, dialled_at: float) -> None:
+        """Note it; _TurnedAway if others are let in."""
+        now = time.monotonic()
+        standing = sum(one.is_usable for one in self._open)
+        if standing:
+            self.concurrency.turned_away(standing, now)
+            self._stepped_down(error)
+            raise _TurnedAway from error
+        self.concurrency.unreachable(dialled_at, now)
+        self._stepped_down(error)
+
+    # ------------------------------------------------------------ what the next hop bears
+
+    def _learn(self, ended: Sequence[Ended], host: str, began_at: float) -> None:
+        """From the answers of one transaction."""
+        is_taken = False
+        for one in ended:
+            sign = sign_of(one.answer, one.phase)
+            if sign is Sign.OVERLOADED:
+                self._refused(NoConnection(one.answer, one.phase, host), began_at)
+                return
+            is_taken = is_taken or sign is Sign.TAKES
+        if not is_taken:
+            self.concurrency.answered()
+        elif self.concurrency.took(began_at):
+            self._grow()
+
+    def _grow(self) -> None:
+        self.wake()
+        if self.is_throttled and self.concurrency.state is State.OPEN:
+            self.is_throttled = False
+            self._depot.recovered(self)
+
+    def _refused(self, error: NoConnection, began_at: float) -> None:
+        self.concurrency.refused(began_at, time.monotonic())
+        self._stepped_down(error)
+
+    def _stepped_down(self, error: NoConnection) -> None:
+        """Keep the answer if it is down, and say that it is throttled, once; what DNS said is the domain's
+        trouble and no next hop's."""
+        if self.concurrency.state is State.DOWN:
+            self._answer = error
+        if not self.is_throttled and sign_of(error.answer, error.phase) is Sign.OVERLOADED:
+            self.is_throttled = True
+            self._depot.throttled(self, error)
 
     def _is_used_up(self, connection: Connection) -> bool:
         age = time.monotonic() - connection.opened_at

@@ -1,16 +1,17 @@
 """The delivery of one worker process: claim, route, hand to the line of each way, settle.
 
-Recipients of a message that go the same way stay together.  Lines share what the process may hold: a line
-takes no more room than is still free, so that one whose next hop is slow or dead leaves room for all
-others; what is past that goes back to the store and is due a little later.
+Recipients of a message that go the same way stay together.  Lines and accounts share what the process may
+hold, by one rule: nobody takes more room than a multiple of what is still free (dynamic thresholds, Choudhury
+and Hahne 1998).  So a next hop that is slow or dead leaves room for all others, and so does an account that
+sends more than goes out; what is past that stays in the store, or goes back there and is due a little later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -19,15 +20,23 @@ from relay.delivery.dialer import Dialer
 from relay.delivery.dialogue import Ended
 from relay.delivery.line import Line, ReuseLimits, Tried
 from relay.delivery.policies import Policies
-from relay.delivery.route import Routes, Way, way_of
-from relay.delivery.transport import Connection, TimeLimits
+from relay.delivery.route import ByMX, Routes, Way, way_of
+from relay.delivery.transport import Connection, NoConnection, TimeLimits
+from relay.delivery.turns import Flow, Turns, flow_of
 from relay.maillog import Log
 from relay.outcome import schedule
 from relay.outcome.classify import classify
 from relay.outcome.outcome import Attempt, Bounced, Deferred, Failure, Outcome
 from relay.outcome.schedule import RetryPolicy, decide
 from relay.outcome.simulator import answer_of, box_of
-from relay.queue.values import Consignment, QueuedMessage, QueuedRecipient, Settled, StoreUnavailable
+from relay.queue.values import (
+    Claimed,
+    Consignment,
+    QueuedMessage,
+    QueuedRecipient,
+    Settled,
+    StoreUnavailable,
+)
 from relay.queue.workers import LEASE_SECONDS
 from relay.resolver import DNS
 from relay.submission.identifiers import ses_message_id
@@ -36,9 +45,15 @@ _CLAIM_RECIPIENTS = 100
 _POLL_SECONDS = 1.0
 _SETTLE_RETRY_SECONDS = 1.0
 _MOST_UNSETTLED = 2_000
-# What waits in memory: so many messages, with so many octets of bodies.
+# What waits in memory: so many messages; new ones leave some room for what comes back from the store.
 _MOST_WAITING = 2_000
+_MOST_NEW = 1_500
+# Bodies are let go past so many octets of messages.  What is more than twice that is headers.
 _MOST_WAITING_BYTES = 32 * 1024 * 1024
+# An account takes at most so many times the room that it leaves: three quarters, if it is alone.
+_ACCOUNT_SHARE = 3
+# Of an account's mail from the store so much waits before a line that takes all; at half of it there is more.
+_CLAIM_AGAIN = _CLAIM_RECIPIENTS // 2
 # What finds its line full is due again after this, or up to twice as long.
 _POSTPONE_SECONDS = 30.0
 _POSTPONE_MOVING_SECONDS = 2.0
@@ -48,7 +63,7 @@ class QueuePort(Protocol):
     """What delivery asks of the queue."""
 
     def settle(self, settled: Sequence[Settled]) -> asyncio.Future[None]: ...
-    async def claim(self, limit: int) -> list[Consignment]: ...
+    async def claim(self, limit: int, but: Collection[str]) -> Claimed: ...
     async def release(self, consignments: Sequence[Consignment]) -> None: ...
     async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None: ...
     async def leased(self) -> set[tuple[int, int]]: ...
@@ -88,10 +103,12 @@ class DeliveryWorker:
         self._jitter = jitter
         self._dialer = Dialer(dns, settings.hostname, settings.limits, jitter, policies)
         self.lines: dict[Way, Line] = {}
-        self._starved: deque[Line] = deque()
+        self._starved: Turns[Flow, Line] = Turns()
         self._lanes = 0
         self._waiting = 0
         self._waiting_bytes = 0
+        self._waiting_of: dict[Flow, int] = {}
+        self._can_claim = asyncio.Event()
         self._unsettled = 0
         self._settled = asyncio.Event()
         self._postponing: set[asyncio.Task[None]] = set()
@@ -104,9 +121,12 @@ class DeliveryWorker:
 
     # ------------------------------------------------------------ what the others call
 
-    def has_room(self) -> bool:
-        """Whether a new message may be born claimed; else it waits in the store."""
-        return self._waiting < _MOST_WAITING - _CLAIM_RECIPIENTS and not self.is_draining
+    def has_room(self, account_id: str) -> bool:
+        """Whether a new message of that account may be born claimed; else it waits in the store."""
+        if self.is_draining or self._waiting_bytes >= 2 * _MOST_WAITING_BYTES:
+            return False
+        waiting = self._waiting_of.get((account_id, False), 0)
+        return waiting < _ACCOUNT_SHARE * (_MOST_NEW - self._waiting)
 
     def offer(self, consignment: Consignment) -> None:
         """Take a message that is leased to us; its body is let go if too many wait in memory."""
@@ -116,8 +136,7 @@ class DeliveryWorker:
             if not consignment.recipients:
                 return
         message = consignment.message
-        size = sum(map(len, message.body or ()))
-        if self._waiting_bytes + size > _MOST_WAITING_BYTES and message.chunks:
+        if self._waiting_bytes + _octets(message) > _MOST_WAITING_BYTES and message.chunks and message.body:
             consignment = replace(consignment, message=replace(message, body=None))
         for way, part in self._by_way(consignment):
             self._queue_up(way, part)
@@ -130,9 +149,12 @@ class DeliveryWorker:
     async def run(self) -> None:
         """Claim what is due, again and again, until cancelled."""
         while not self.is_draining:
+            self._can_claim.clear()
             if not await self._claim():
                 self._forget_lines()
-                await asyncio.sleep(_POLL_SECONDS * (0.5 + self._jitter()))
+                with suppress(TimeoutError):
+                    seconds = _POLL_SECONDS * (0.5 + self._jitter())
+                    await asyncio.wait_for(self._can_claim.wait(), seconds)
 
     async def drain(self, seconds: float) -> None:
         """Begin nothing more, finish what runs, give back the rest."""
@@ -160,6 +182,7 @@ class DeliveryWorker:
         for line in self.lines.values():
             line.waiting.clear()
         self._waiting = self._waiting_bytes = 0
+        self._waiting_of.clear()
         await self.release(waiting)
 
     async def return_strays(self) -> None:
@@ -185,18 +208,31 @@ class DeliveryWorker:
 
     async def _claim(self) -> bool:
         """Whether there may be more to claim at once."""
-        if not self.has_room() or (self._settings.routes.only and self._waiting >= _CLAIM_RECIPIENTS):
+        room = _MOST_WAITING - _CLAIM_RECIPIENTS - self._waiting
+        if room <= 0 or self.is_draining or self._waiting_bytes >= 2 * _MOST_WAITING_BYTES:
             return False
         try:
-            claimed = await self._queue.claim(_CLAIM_RECIPIENTS)
+            claimed = await self._queue.claim(_CLAIM_RECIPIENTS, self._provided(room))
         except StoreUnavailable:
             return False
         if self.is_draining:
-            await self.release(claimed)
+            await self.release(claimed.consignments)
             return False
-        for consignment in claimed:
+        for consignment in claimed.consignments:
             self.offer(consignment)
-        return sum(len(one.recipients) for one in claimed) >= _CLAIM_RECIPIENTS
+        return claimed.is_more
+
+    def _provided(self, room: int) -> list[str]:
+        """The accounts of which enough from the store waits already.
+
+        Where all mail goes one way, more of it in memory makes nothing faster.
+        """
+        most = _CLAIM_RECIPIENTS if self._settings.routes.only else _ACCOUNT_SHARE * room
+        return [
+            account
+            for (account, is_stored), waiting in self._waiting_of.items()
+            if is_stored and waiting >= most
+        ]
 
     def _simulate(self, consignment: Consignment) -> Consignment:
         """Answer for the mailbox simulator, to all its recipients at once; gives back the others."""
@@ -228,17 +264,21 @@ class DeliveryWorker:
         line = self.lines.get(way)
         if line is None:
             line = self.lines[way] = Line(way, self._settings.reuse, self)
-        if self._is_too_long(line):
+        flow = flow_of(consignment.message)
+        if self._is_too_long(line, flow):
             wait = _POSTPONE_MOVING_SECONDS if line.is_moving else _POSTPONE_SECONDS
             self._postpone(consignment, wait * (1 + self._jitter()))
             return
-        self.put_back(consignment)
-        line.add(consignment)
+        self.put_back(flow, consignment)
+        line.add(flow, consignment)
 
-    def _is_too_long(self, line: Line) -> bool:
-        """Past half of what is still free; so many slow lines together still leave room for another."""
+    def _is_too_long(self, line: Line, flow: Flow) -> bool:
+        """Past half of what is still free, of which each in the line has its part; so many slow lines
+        together still leave room for another, and so do many in one line."""
+        if self._settings.routes.only is not None:
+            return False
         free = _MOST_WAITING - self._waiting
-        return self._settings.routes.only is None and len(line.waiting) > free // 2
+        return len(line.waiting.of(flow)) > free // 2 // max(line.waiting.keys, 1)
 
     def _postpone(self, consignment: Consignment, seconds: float) -> None:
         """Back to the store, due in ``seconds``."""
@@ -257,8 +297,10 @@ class DeliveryWorker:
                 await asyncio.sleep(_SETTLE_RETRY_SECONDS)  # nobody else may take what we hold
 
     def _forget_lines(self) -> None:
-        for way in [way for way, line in self.lines.items() if line.is_over]:
-            del self.lines[way]
+        for line in [line for line in self.lines.values() if line.is_over]:
+            del self.lines[line.way]
+            if line.is_throttled:
+                metrics.DESTINATIONS_THROTTLED.dec()
 
     # ------------------------------------------------------------ what lines ask
 
@@ -271,25 +313,34 @@ class DeliveryWorker:
     def taken(self, consignment: Consignment) -> None:
         """It no longer waits."""
         self._waiting -= 1
-        self._waiting_bytes -= sum(map(len, consignment.message.body or ()))
+        self._waiting_bytes -= _octets(consignment.message)
+        flow = flow_of(consignment.message)
+        left = self._waiting_of[flow] - 1
+        if left:
+            self._waiting_of[flow] = left
+        else:
+            del self._waiting_of[flow]
+        if left == _CLAIM_AGAIN and flow[1]:
+            self._can_claim.set()
 
-    def put_back(self, consignment: Consignment) -> None:
+    def put_back(self, flow: Flow, consignment: Consignment) -> None:
         """It waits, or does so again."""
         self._waiting += 1
-        self._waiting_bytes += sum(map(len, consignment.message.body or ()))
+        self._waiting_bytes += _octets(consignment.message)
+        self._waiting_of[flow] = self._waiting_of.get(flow, 0) + 1
 
     @property
     def is_short(self) -> bool:
         """Whether lines wait for a lane."""
         return bool(self._starved)
 
-    def may_begin(self, line: Line) -> bool:
-        """Whether ``line`` may have one lane more; if not, it is told when it may."""
+    def may_begin(self, line: Line, flow: Flow) -> bool:
+        """Whether ``line`` may have one lane more, for mail of ``flow``; if not, it is told when it may."""
         if self._lanes < self._settings.lanes:
             self._lanes += 1
             return True
-        if not line.lanes and line not in self._starved:
-            self._starved.append(line)
+        if not line.lanes and line not in self._starved.of(flow):
+            self._starved.append(flow, line)
             any(other.dismiss_idle() for other in self.lines.values())
         return False
 
@@ -299,6 +350,24 @@ class DeliveryWorker:
             starved = self._starved.popleft()
             if starved.waiting:
                 starved.wake()
+
+    def throttled(self, line: Line, why: NoConnection) -> None:
+        """Its next hop bears less than the settings allow."""
+        metrics.DESTINATIONS_THROTTLED.inc()
+        self.log(
+            "destination throttled",
+            level="warning",
+            destination=_name(line.way),
+            host=why.host,
+            phase=why.phase.value,
+            reply=str(why.answer),
+            connections=line.concurrency.limit,
+        )
+
+    def recovered(self, line: Line) -> None:
+        """It has all the connections again that the settings allow."""
+        metrics.DESTINATIONS_THROTTLED.dec()
+        self.log("destination recovered", destination=_name(line.way), connections=line.concurrency.limit)
 
     async def leased(self) -> bool:
         """Wait while what we hold may be somebody else's: we were stopped, or cut off from the store.
@@ -421,6 +490,15 @@ class DeliveryWorker:
             next_s=None if due_at is None else (due_at - attempt.at) // 1_000_000,
             ms=attempt.duration_us // 1000,
         )
+
+
+def _octets(message: QueuedMessage) -> int:
+    """What a message takes in memory."""
+    return len(message.header) if message.body is None else message.size_bytes
+
+
+def _name(way: Way) -> str:
+    return way.domain if isinstance(way, ByMX) else f"{way.host}:{way.port}"
 
 
 def _keys(of: Consignment) -> Iterator[tuple[int, int]]:

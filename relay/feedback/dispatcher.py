@@ -69,7 +69,7 @@ class Dispatcher:
         pace: Pace,
         lease: Lease,
         offer: Callable[[Consignment], None],
-        has_room: Callable[[], bool],
+        has_room: Callable[[str], bool],
         log: Log,
     ) -> None:
         self._outbox = outbox
@@ -172,7 +172,7 @@ class Dispatcher:
         now = time.time_ns() // 1000
         report = None
         if told.mail and notice.kind != "autoreply":
-            lease = self._lease if self._has_room() else None
+            lease = self._lease if self._has_room(of.account_id) else None
             report = self._bounce_mail.report(of, record, row, now, lease)
         return Telling(notice, tuple(self._notifications(of, record, row, told, now)), report)
 

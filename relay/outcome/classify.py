@@ -20,6 +20,18 @@ The policy, a line each, with its reason:
                                                                  and signed mail is never converted
 
 A surprise defers: time bounces it, if nothing else does.
+
+What an answer says of the next hop itself, and so for how many connections it gets:
+
+    ROUTE         anything                                       nothing: it was not asked
+    any phase     no reply, 421                                  it is overloaded, or broken
+    before MAIL   any refusal                                    the same: it lets us in no further
+    MAIL, DATA    4yz, but for the sender's address (4.1.x)      the same: it had seen no more of the mail
+    RCPT, DOT     4yz with 4.3.x (its system) or 4.4.5           the same
+                  (congestion); 452 to the dot without a code
+    RCPT, DOT     other refusals                                 nothing: they are about a mailbox or the
+                                                                 message; 450 for greylisting is one
+    DOT           2yz                                            it takes mail
 """
 
 from __future__ import annotations
@@ -47,6 +59,14 @@ class Verdict:
 
     kind: Kind
     status: str
+
+
+class Sign(StrEnum):
+    """What an answer says of the next hop itself."""
+
+    TAKES = "takes"
+    OVERLOADED = "overloaded"
+    NOTHING = "nothing"
 
 
 def classify(answer: Reply | Failure, phase: Phase) -> Verdict:
@@ -87,3 +107,27 @@ def _status(reply: Reply, phase: Phase, kind: Kind) -> str:
     if reply.enhanced is not None and _ENHANCED(reply.enhanced):
         return first + reply.enhanced[1:]
     return f"{first}.{_BY_CODE.get((phase, reply.code), '0.0')}"
+
+
+def sign_of(answer: Reply | Failure, phase: Phase) -> Sign:
+    """What ``answer`` says of the next hop, whatever it means for the mail."""
+    if isinstance(answer, Reply) and answer.code < 300 and phase is Phase.DOT:
+        return Sign.TAKES
+    return Sign.OVERLOADED if _is_about_the_host(answer, phase) else Sign.NOTHING
+
+
+def _is_about_the_host(answer: Reply | Failure, phase: Phase) -> bool:
+    if phase is Phase.ROUTE:
+        return False
+    if isinstance(answer, Failure) or answer.code == 421 or phase not in _ABOUT_THE_MAIL:
+        return True
+    if not 400 <= answer.code < 500:
+        return False
+    enhanced = answer.enhanced or ""
+    if phase in (Phase.MAIL, Phase.DATA):
+        return not enhanced.startswith("4.1.")
+    return (
+        enhanced.startswith("4.3.")
+        or enhanced == "4.4.5"
+        or (phase is Phase.DOT and answer.code == 452 and not enhanced)
+    )

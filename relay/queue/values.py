@@ -84,6 +84,14 @@ class Consignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one claim brought; ``is_more``: there may be more due at once."""
+
+    consignments: tuple[Consignment, ...] = ()
+    is_more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What became of one recipient in one attempt; ``is_simulated``: of the simulator, nothing left us."""
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 from relay.store.engine import Store, StoreError
 
 # The newest revision in ``migrations/versions``; a test holds the two together.
-REVISION = "0004"
+REVISION = "0005"
 
 # Any constant will do, as long as nobody else takes the same advisory lock in this database.
 _MIGRATION_LOCK = 0x6D696772617465

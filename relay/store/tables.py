@@ -512,6 +512,14 @@ recipient = Table(
         sqlite_where=text("state = 'queued'"),
         postgresql_where=text("state = 'queued'"),
     ),
+    # Whose turn it is to be claimed, and what of it.
+    Index(
+        "ix_recipient_turn",
+        "account_id",
+        "due_at",
+        sqlite_where=text("state = 'queued'"),
+        postgresql_where=text("state = 'queued'"),
+    ),
     Index(
         "ix_recipient_lease",
         "worker_id",

@@ -5,9 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from sqlalchemy import Connection
+
 from relay.outcome.outcome import Attempt, Outcome, Phase, Reply
+from relay.queue.claims import claim, next_turn
 from relay.queue.spool import NewMessage
 from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, Settled
+from relay.queue.workers import now
 
 _ids = itertools.count(1_000_000)
 
@@ -46,3 +50,9 @@ def settled(
         5_000, Phase.DOT, "mx.example[127.0.0.1]:25", None, reply or Reply(250, "2.0.0", "Ok"), 10
     )
     return Settled(consignment.message, consignment.recipients[number], consignment.lease, attempt, outcome)
+
+
+def claim_due(connection: Connection, lease: Lease, limit: int) -> list[Consignment]:
+    """What a claim of that worker finds."""
+    accounts = next_turn(connection, "", now(connection)).accounts
+    return list(claim(connection, lease, limit, accounts).consignments) if accounts else []

@@ -18,7 +18,6 @@ from relay.control.explanation import Circumstances, send_of_file, user_principa
 from relay.control.ground import Ground
 from relay.control.revocation import Revocations
 from relay.queue import revocation, workers
-from relay.queue.claims import claim
 from relay.queue.revocation import Revoked
 from relay.queue.spool import insert_messages
 from relay.queue.values import Lease
@@ -29,7 +28,7 @@ from relay.store.engine import Store
 from relay.store.secrets import Secrets
 from relay.store.tables import meta, outbox, recipient
 from tests.support.gateway import DELEGATE, OWNER, REGION, arn, grant, user_arn
-from tests.support.mail import new_message
+from tests.support.mail import claim_due, new_message
 
 DOMAIN = "owner.example"
 
@@ -154,7 +153,7 @@ async def test_whole_queue_is_judged_in_batches(ground, judge):
 async def test_what_a_worker_has_in_hand_is_judged_when_it_is_back(ground, judge):
     put(ground, "hand@x.example", record=record(ground))
     with ground.store.write() as connection:
-        claim(connection, Lease(900, 1), 10)
+        claim_due(connection, Lease(900, 1), 10)
     put(ground, "waits@x.example", record=record(ground))
     before = judged(ground.store)
     take_back(ground)

@@ -17,7 +17,15 @@ from relay.delivery.transport import TimeLimits
 from relay.delivery.worker import DeliverySettings, DeliveryWorker
 from relay.outcome.outcome import Deferred, Delivered, Phase
 from relay.outcome.schedule import RetryPolicy
-from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, Settled, StoreUnavailable
+from relay.queue.values import (
+    Claimed,
+    Consignment,
+    Lease,
+    QueuedMessage,
+    QueuedRecipient,
+    Settled,
+    StoreUnavailable,
+)
 from relay.queue.workers import LEASE_SECONDS
 from relay.resolver import Resolver
 from tests.support.mail import queued_message
@@ -49,11 +57,11 @@ class Queue:
             done.set_result(None)
         return done
 
-    async def claim(self, limit: int) -> list[Consignment]:
+    async def claim(self, limit: int, but: Collection[str]) -> Claimed:
         found = self.claims.pop(0) if self.claims else []
         if isinstance(found, Exception):
             raise found
-        return found
+        return Claimed(tuple(found))
 
     async def release(self, consignments: Sequence[Consignment]) -> None:
         self.released += consignments
@@ -188,7 +196,7 @@ async def test_bodies_beyond_the_bound_are_let_go_and_read_back(monkeypatch: pyt
     body = (b"x" * 600 + b"\r\n",)
     async with ScriptedPeer().running() as peer, delivering(peer.port, connections=1) as hop:
         for _ in range(3):
-            hop.offer(body=body)
+            hop.offer(body=body, size_bytes=602)
         await hop.settled(3)
         bodies = [message.partition(b"\r\n\r\n")[2] for message in peer.messages]
         assert bodies == [body[0], b"from the store\r\n", b"from the store\r\n"]
@@ -314,7 +322,7 @@ async def test_what_a_lane_is_turned_away_with_while_we_stop_is_given_back():
         hop.offer("c@x.example")
         await asyncio.wait_for(peer.has_second.wait(), SECONDS)
         draining = asyncio.ensure_future(hop.worker.drain(SECONDS))
-        await until(lambda: not hop.worker.has_room())
+        await until(lambda: not hop.worker.has_room("222222222222"))
         peer.may_refuse.set()
         await until(lambda: len(hop.line.lanes) == 1)
         peer.may_take.set()
@@ -336,7 +344,7 @@ async def test_next_hop_that_is_down_is_dialled_once_for_all_that_waits():
 async def test_next_hop_that_is_back_is_used_at_once_when_it_is_dialled_again(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("relay.delivery.line._DOWN_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("relay.delivery.concurrency.DOWN_FIRST_SECONDS", 0.0)
     replies = {"BANNER": ["421 busy", "220 peer"]}
     async with ScriptedPeer(replies=replies).running() as peer, delivering(peer.port) as hop:
         hop.offer()
@@ -353,7 +361,7 @@ async def test_one_outage_seen_by_many_lanes_is_one_outage():
         for _ in range(10):
             hop.offer()
         await hop.settled(10)
-        assert hop.line.down.seconds == 1.0
+        assert hop.line.concurrency.seconds == 1.0
 
 
 async def test_answer_that_is_given_again_and_again_holds_no_message():
@@ -362,7 +370,7 @@ async def test_answer_that_is_given_again_and_again_holds_no_message():
         for _ in range(100):
             hop.offer()
         await hop.settled(100)
-        error = hop.line.down.answer
+        error = hop.line._answer
         frames, trace = 0, error.__traceback__ if error else None
         while trace is not None:
             frames, trace = frames + 1, trace.tb_next
@@ -444,10 +452,10 @@ async def test_claiming_goes_on_after_the_store_was_away():
 
 async def test_what_is_claimed_while_we_stop_is_given_back():
     class Slow(Queue):
-        async def claim(self, limit: int) -> list[Consignment]:
+        async def claim(self, limit: int, but: Collection[str]) -> Claimed:
             asked.set()
             await answer.wait()
-            return [consignment()]
+            return Claimed((consignment(),))
 
     asked, answer, queue = asyncio.Event(), asyncio.Event(), Slow()
     async with ScriptedPeer().running() as peer, delivering(peer.port, queue) as hop:

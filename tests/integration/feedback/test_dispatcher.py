@@ -156,7 +156,7 @@ async def bench(ground: Ground, store: Store) -> AsyncIterator[Bench]:
         Pace(lambda: 0.0),
         lease,
         lambda _: None,
-        lambda: False,
+        lambda _: False,
         lambda event, **fields: logged.append((event, fields)),
     )
     settlement = Settlement(writer, next_id)

@@ -12,16 +12,16 @@ from sqlalchemy import func, select, text, update
 
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Reply
 from relay.queue import workers
-from relay.queue.claims import Claims, claim
+from relay.queue.claims import Claims
 from relay.queue.settlement import Settlement
 from relay.queue.spool import Committed, Spool, Stale, sweep_orphans
-from relay.queue.values import Consignment, Lease
+from relay.queue.values import Claimed, Consignment, Lease
 from relay.queue.writer import GroupWriter
 from relay.store.changes import control_write, newest
 from relay.store.engine import Store
 from relay.store.tables import attempt, body_chunk, message, outbox, recipient, spill
 from tests.integration.queue.conftest import register
-from tests.support.mail import new_message, settled
+from tests.support.mail import claim_due, new_message, settled
 
 _outbox_ids = itertools.count(5_000_000)
 
@@ -33,7 +33,7 @@ def rows(store: Store, table, *columns):
 
 def claim_now(store: Store, lease: Lease, limit: int = 100) -> list[Consignment]:
     with store.write() as connection:
-        return claim(connection, lease, limit)
+        return claim_due(connection, lease, limit)
 
 
 @pytest.fixture
@@ -88,9 +88,9 @@ async def test_message_that_requires_tls_still_does_when_it_is_claimed(store, sp
 async def test_what_is_postponed_is_due_later_and_counts_as_no_attempt(store, spool, writer, lease):
     await spool.enqueue(new_message("a@x.example", "b@x.example"))
     claims = Claims(store, writer, lease)
-    [one] = await claims.claim(10)
+    [one] = (await claims.claim(10)).consignments
     await claims.postpone([one], 3600)
-    assert await claims.claim(10) == []
+    assert await claims.claim(10) == Claimed()
     now = workers_now(store)
     due = rows(store, recipient, recipient.c.state, recipient.c.attempts, recipient.c.due_at)
     assert [(row.state, row.attempts) for row in due] == [("queued", 0)] * 2
@@ -131,9 +131,9 @@ def workers_now(store: Store) -> int:
 
 async def test_claims_ask_the_store_only_if_something_is_due(store, writer, spool, lease):
     claims = Claims(store, writer, lease)
-    assert await claims.claim(10) == []
+    assert await claims.claim(10) == Claimed()
     await spool.enqueue(new_message())
-    [one] = await claims.claim(10)
+    [one] = (await claims.claim(10)).consignments
     await claims.release([one])
     assert [row.state for row in rows(store, recipient)] == ["queued"]
 

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import insert, select
 
 from relay.outcome.outcome import Bounced, Delivered
-from relay.queue.claims import claim
 from relay.queue.outbox import claim as claim_notices
 from relay.queue.reports import LateReport, Reported, Reports
 from relay.queue.retention import expire
@@ -23,7 +22,7 @@ from relay.store.suppression import BOUNCE, COMPLAINT
 from relay.store.tables import account, outbox, report, usage_day
 from relay.submission.identifiers import ses_message_id
 from tests.integration.queue.conftest import register
-from tests.support.mail import new_message, settled
+from tests.support.mail import claim_due, new_message, settled
 
 COUNTS = ("delivered", "hard_bounces", "soft_bounces", "complaints")
 _ids = itertools.count(7_000_000)
@@ -41,7 +40,7 @@ async def delivered(store, writer):
     await Spool(store, writer, lambda: next(_ids)).enqueue(new)
     lease = register(store)
     with store.write() as connection:
-        [one] = claim(connection, lease, 10)
+        [one] = claim_due(connection, lease, 10)
         settle(
             connection,
             [settled(one, Delivered()), settled(one, Bounced("5.1.1"), number=1)],

@@ -11,13 +11,12 @@ import pytest
 from sqlalchemy import select, update
 
 from relay.queue import views
-from relay.queue.claims import claim
 from relay.queue.spool import insert_messages
 from relay.queue.steering import START, Order, Selection, Verb, count, count_in_hand, steer
 from relay.store.engine import Store
 from relay.store.tables import body_chunk, outbox, recipient
 from tests.integration.queue.conftest import register
-from tests.support.mail import new_message
+from tests.support.mail import claim_due, new_message
 
 NOW = 1_700_000_000_000_000
 LATER = 1_950_000_000_000_000
@@ -53,7 +52,7 @@ def states(store: Store) -> dict[str, str]:
 def claimed(store: Store, limit: int = 1000) -> list[str]:
     lease = register(store)
     with store.write() as connection:
-        return [other.address for one in claim(connection, lease, limit) for other in one.recipients]
+        return [other.address for one in claim_due(connection, lease, limit) for other in one.recipients]
 
 
 def test_held_mail_is_not_tried_until_it_is_released(store):
@@ -165,7 +164,9 @@ def test_racing_workers_and_verbs_share_out_every_recipient_once(store):
         found: list[str] = []
         for _ in range(30):
             with store.write() as connection:
-                found += [other.address for one in claim(connection, lease, 4) for other in one.recipients]
+                found += [
+                    other.address for one in claim_due(connection, lease, 4) for other in one.recipients
+                ]
         return found
 
     with ThreadPoolExecutor(4) as pool:

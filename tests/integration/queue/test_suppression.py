@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import insert, select
 
 from relay.outcome.outcome import Attempt, Bounced, Deferred, Delivered, Outcome, Phase, Reply
-from relay.queue.claims import claim
 from relay.queue.settlement import Settlement
 from relay.queue.simulation import Simulation
 from relay.queue.spool import Committed, NewMessage, Spool
@@ -21,7 +20,7 @@ from relay.store import suppression
 from relay.store.engine import Store
 from relay.store.suppression import BOUNCE, COMPLAINT, REASONS, Entry
 from relay.store.tables import account, attempt, body_chunk, message, outbox, recipient, spill
-from tests.support.mail import new_message
+from tests.support.mail import claim_due, new_message
 
 ACCOUNT = "222222222222"
 SIMULATOR = "simulator.amazonses.com"
@@ -101,7 +100,7 @@ async def test_suppressed_recipient_is_claimed_by_nobody(store, spool, lease):
     put(store, "gone@x.example")
     await spool.enqueue(new("gone@x.example", "here@x.example"))
     with store.write() as connection:
-        [claimed] = claim(connection, lease, 10)
+        [claimed] = claim_due(connection, lease, 10)
     assert [one.address for one in claimed.recipients] == ["here@x.example"]
 
 

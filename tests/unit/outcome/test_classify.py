@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.outcome.classify import Kind, Verdict, classify
+from relay.delivery.dialogue import make_reply
+from relay.outcome.classify import Kind, Sign, Verdict, classify, sign_of
 from relay.outcome.outcome import Failure, Phase, Reply
 
 BEFORE_MAIL = (Phase.CONNECT, Phase.GREETING, Phase.EHLO, Phase.TLS, Phase.AUTH)
@@ -154,3 +155,46 @@ def test_every_reply_has_a_verdict_whose_status_agrees_with_it(
     assert first == classes[verdict.kind]
     assert subject.isdigit()
     assert detail.isdigit()
+
+
+@pytest.mark.parametrize(
+    ("answer", "phase", "sign"),
+    [
+        ("250 2.0.0 Ok", Phase.DOT, Sign.TAKES),
+        ("421 4.7.28 rate limited", Phase.RCPT, Sign.OVERLOADED),
+        ("421", Phase.DOT, Sign.OVERLOADED),
+        ("554 5.7.1 go away", Phase.GREETING, Sign.OVERLOADED),
+        ("451 4.3.2", Phase.EHLO, Sign.OVERLOADED),
+        ("454 4.7.0 TLS not available", Phase.TLS, Sign.OVERLOADED),
+        ("451 4.7.500 server busy", Phase.MAIL, Sign.OVERLOADED),
+        ("450", Phase.MAIL, Sign.OVERLOADED),
+        ("451", Phase.DATA, Sign.OVERLOADED),
+        ("450 4.1.8 sender domain not found", Phase.MAIL, Sign.NOTHING),
+        ("550 5.7.1 sender refused", Phase.MAIL, Sign.NOTHING),
+        ("450 4.2.0 greylisted", Phase.RCPT, Sign.NOTHING),
+        ("451 4.7.1 greylisted", Phase.RCPT, Sign.NOTHING),
+        ("450", Phase.RCPT, Sign.NOTHING),
+        ("452 4.2.2 mailbox full", Phase.RCPT, Sign.NOTHING),
+        ("450 4.2.1 user receives mail too fast", Phase.RCPT, Sign.NOTHING),
+        ("550 5.1.1 no such user", Phase.RCPT, Sign.NOTHING),
+        ("452 4.3.1 insufficient system storage", Phase.RCPT, Sign.OVERLOADED),
+        ("451 4.3.0 local error", Phase.RCPT, Sign.OVERLOADED),
+        ("451 4.4.5 congestion", Phase.RCPT, Sign.OVERLOADED),
+        ("452", Phase.DOT, Sign.OVERLOADED),
+        ("452 4.3.1", Phase.DOT, Sign.OVERLOADED),
+        ("452 4.2.2 mailbox full", Phase.DOT, Sign.NOTHING),
+        ("451 4.7.1 greylisted", Phase.DOT, Sign.NOTHING),
+        ("451", Phase.DOT, Sign.NOTHING),
+        ("554 5.7.1 spam", Phase.DOT, Sign.NOTHING),
+        ("550 5.1.2 no such domain", Phase.ROUTE, Sign.NOTHING),
+    ],
+)
+def test_what_a_reply_says_of_the_next_hop(answer: str, phase: Phase, sign: Sign):
+    code, _, text = answer.partition(" ")
+    assert sign_of(make_reply(int(code), [text]), phase) is sign
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_no_reply_is_the_next_hops_trouble_unless_it_was_not_asked(phase: Phase):
+    expected = Sign.NOTHING if phase is Phase.ROUTE else Sign.OVERLOADED
+    assert sign_of(Failure("timed out"), phase) is expected
