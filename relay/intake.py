@@ -50,6 +50,7 @@ class IntakeSettings:
     rules: Rules
     max_recipients: int
     max_message_bytes: int
+    max_arriving_bytes: int
     expire_seconds: int
     replaces_identity_fields: bool = False  # the "ses" dialect
     return_paths: Callable[[], Issuer] | None = None  # None: the author's goes out unchanged
@@ -83,6 +84,7 @@ class Intake:
         self._log = log
         self._exhausted = Exhausted()
         self.low_disk = False
+        self.arriving_bytes = 0
 
     # ------------------------------------------------------------ what the fronts call
 
@@ -96,6 +98,8 @@ class Intake:
         """Why no message is taken at present, or None."""
         if self.low_disk:
             return Refused(Reason.LOW_DISK, "Insufficient system storage")
+        if self.arriving_bytes >= self.settings.max_arriving_bytes:
+            return Refused(Reason.LOW_MEMORY, "Too much mail is arriving at once; try again later")
         return None if self.directory.is_fresh else _UNAVAILABLE
 
     def receive(
@@ -370,6 +374,7 @@ class Receipt:
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self._chunks_stored = 0
+        self._held_bytes = 0
 
     async def write(self, piece: bytes) -> None:
         """Take the next octets; what is wrong with them is remembered until ``finish``."""
@@ -378,6 +383,7 @@ class Receipt:
             self._fail(Refused(Reason.TOO_LARGE, "Message is too long."))
         if self._fault is not None:
             return
+        self._hold(len(piece))
         if self._header is None:
             rest = self._take_header(piece)
             if rest is None:
@@ -385,9 +391,15 @@ class Receipt:
             piece = rest
         await self._take_body(piece)
 
+    def _hold(self, size_bytes: int) -> None:
+        """So much more of the message is in memory, or less."""
+        self._held_bytes += size_bytes
+        self._intake.arriving_bytes += size_bytes
+
     def _fail(self, refused: Refused) -> None:
         self._fault = refused
         self._parts.clear()
+        self._hold(-self._held_bytes)
 
     def _take_header(self, piece: bytes) -> bytes | None:
         """Collect the header block; what follows its blank line is given back."""
@@ -423,6 +435,8 @@ class Receipt:
         chunk, rest = joined[:CHUNK_BYTES], joined[CHUNK_BYTES:]
         self._parts, self._parts_bytes = ([rest] if rest else []), len(rest)
         await self._store(chunk)
+        if self._fault is None:
+            self._hold(-len(chunk))
 
     async def _store(self, chunk: bytes) -> None:
         intake = self._intake
@@ -441,6 +455,8 @@ class Receipt:
             answer = await self._answer()
         except (StoreUnavailable, SigningError, TimeoutError) as error:
             answer = intake.failed(self._principal, self._id, error)
+        finally:
+            self._hold(-self._held_bytes)
         if isinstance(answer, Refused):
             metrics.REFUSED.labels(answer.reason.value).inc()
             self.abandon()
@@ -504,6 +520,7 @@ class Receipt:
     def abandon(self) -> None:
         """The message will not come: what was put aside is dropped."""
         self._parts.clear()
+        self._hold(-self._held_bytes)
         if self._chunks_stored:
             self._chunks_stored = 0
             self._intake.spool.discard(self._id)

@@ -199,7 +199,17 @@ class SmtpSection(_Section):
     max_message_bytes: int = Field(
         41_943_040, ge=1024, description="Octets of one message, attachments as encoded (SES: 40 MB)."
     )
-    max_connections: int = Field(2000, ge=1, description="Open client connections of one worker.")
+    max_arriving_bytes: int = Field(
+        134_217_728,
+        ge=1024,
+        description="Memory of one worker for messages that arrive; past it further ones are answered 452.",
+    )
+    max_connections: int = Field(
+        2000,
+        ge=1,
+        description="Open client connections of one worker; an account has at most three times what it leaves"
+        " free.",
+    )
     max_connections_per_address: int = Field(
         100, ge=1, description="Of these, from one IPv4 address or IPv6 /64."
     )
@@ -321,7 +331,12 @@ class DeliverySection(_Section):
         description='Heed MTA-STS policies of MX domains; "private" fetches them from any address, "on" from'
         " public ones.",
     )
-    connections: int = Field(20, ge=1, le=500, description="Connections to one next hop from one worker.")
+    connections: int = Field(
+        20,
+        ge=1,
+        le=500,
+        description="Connections to one next hop from one worker, if it bears as many (docs/delivery.md).",
+    )
     connections_in_all: int = Field(
         500, ge=1, le=10_000, description="Connections to all next hops together from one worker."
     )

@@ -46,10 +46,14 @@ async def answered(
 
 
 async def _finish(receipt: Receipt, octets: Octets) -> Accepted | Refused:
-    for number, piece in enumerate(_pieces(octets)):
-        await receipt.write(piece)
-        if number:
-            await asyncio.sleep(0)  # a large one lets the others go on
+    try:
+        for number, piece in enumerate(_pieces(octets)):
+            await receipt.write(piece)
+            if number:
+                await asyncio.sleep(0)  # a large one lets the others go on
+    except BaseException:
+        receipt.abandon()
+        raise
     return await receipt.finish()
 
 
@@ -84,6 +88,7 @@ _V1 = {
     Reason.CREDENTIAL: "InvalidClientTokenId",
     Reason.UNAVAILABLE: "ServiceUnavailable",
     Reason.LOW_DISK: "ServiceUnavailable",
+    Reason.LOW_MEMORY: "ServiceUnavailable",
 }
 _V2 = _V1 | {
     Reason.PAUSED: "SendingPausedException",

@@ -45,6 +45,7 @@ _V1 = _Names(
         Reason.SENDING_RATE: "AccountThrottled",
         Reason.UNAVAILABLE: "TransientFailure",
         Reason.LOW_DISK: "TransientFailure",
+        Reason.LOW_MEMORY: "TransientFailure",
     },
 )
 _V2 = _Names(
@@ -61,6 +62,7 @@ _V2 = _Names(
         Reason.SENDING_RATE: "ACCOUNT_THROTTLED",
         Reason.UNAVAILABLE: "TRANSIENT_FAILURE",
         Reason.LOW_DISK: "TRANSIENT_FAILURE",
+        Reason.LOW_MEMORY: "TRANSIENT_FAILURE",
     },
 )
 

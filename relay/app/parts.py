@@ -264,6 +264,7 @@ def _intake_settings(settings: Settings, return_paths: ReturnPaths) -> IntakeSet
         rules=_rules(settings),
         max_recipients=settings.smtp.max_recipients,
         max_message_bytes=settings.smtp.max_message_bytes,
+        max_arriving_bytes=settings.smtp.max_arriving_bytes,
         expire_seconds=settings.delivery.expire_seconds,
         replaces_identity_fields=settings.relay.dialect == "ses",
         return_paths=return_paths.issuer if settings.bounce.listen else None,

@@ -1,4 +1,5 @@
-"""Who may connect and guess how often: connections per address, limits and delays for failed logins.
+"""Who may connect and guess how often: connections per address and account, limits and delays for failed
+logins.
 
 An IPv6 client counts by its /64.  A failed login is answered later and later, by its network and by its user;
 only failing answers wait.  A network that failed too often is refused before its password is looked at, but
@@ -26,13 +27,18 @@ _LINES_AT_ONCE = 100
 _LINES_PER_SECOND = 2.0
 
 
+# An account has at most so many times the connections that it leaves free: three quarters, if it is alone.
+_ACCOUNT_SHARE = 3
+
+
 class Connections:
-    """Counts open connections; ``admit`` and ``leave`` come in pairs."""
+    """Counts open connections.  ``admit`` and ``leave`` come in pairs, as do ``log_in`` and ``log_out``."""
 
     def __init__(self, most: int, most_per_network: int) -> None:
         self._most = most
         self._most_per_network = most_per_network
         self._counts: defaultdict[str, int] = defaultdict(int)
+        self._of_accounts: Counter[str] = Counter()
         self._total = 0
 
     def admit(self, network: str) -> bool:
@@ -46,6 +52,17 @@ class Connections:
         self._counts[network] -= 1
         if not self._counts[network]:
             del self._counts[network]
+
+    def log_in(self, account_id: str) -> bool:
+        """Count a connection as one of that account's, and tell whether it may stay: some are always left
+        for others."""
+        self._of_accounts[account_id] += 1
+        return self._of_accounts[account_id] <= _ACCOUNT_SHARE * (self._most - self._total)
+
+    def log_out(self, account_id: str) -> None:
+        self._of_accounts[account_id] -= 1
+        if not self._of_accounts[account_id]:
+            del self._of_accounts[account_id]
 
 
 class LeakyCounts:

@@ -64,6 +64,7 @@ CANNOT_VERIFY = reply(252, "2.1.5", "Send some mail, and see")
 CLOSING = reply(421, "4.3.2", "Service closing transmission channel")
 IDLE = reply(421, "4.4.2", "Timeout waiting for data from client.")
 TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "Too many concurrent SMTP connections")
+TOO_MANY_OF_ACCOUNT = reply(421, "4.7.0", "Too many concurrent SMTP connections of your account")
 TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors")
 TOO_MANY_FAILURES = reply(421, "4.7.0", "Too many authentication failures")
 LOGINS_REFUSED = reply(421, "4.7.0", "Too many failed logins from your network; try again in some minutes")
@@ -144,6 +145,7 @@ _REFUSALS = {
     Reason.CREDENTIAL: (535, "5.7.8", ""),
     Reason.UNAVAILABLE: (451, "4.3.0", ""),
     Reason.LOW_DISK: (452, "4.3.1", ""),
+    Reason.LOW_MEMORY: (452, "4.3.1", ""),
 }
 
 

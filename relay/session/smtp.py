@@ -33,10 +33,21 @@ class SMTPSession(SMTPCommands):
     _handler: Handler
     _settings: SessionSettings
     _failed_logins = 0
+    _principal: Principal | None = None
 
     def _forget_client(self) -> None:
-        self._principal: Principal | None = None
+        self._log_out()
+        self._principal = None
         super()._forget_client()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._log_out()
+        super().connection_lost(error)
+
+    def _log_out(self) -> None:
+        """The connection counts no more as its account's."""
+        if self._principal is not None:
+            self._handler.connections.log_out(self._principal.account_id)
 
     def _reset(self) -> None:
         """The one way out of a transaction."""
@@ -78,9 +89,13 @@ class SMTPSession(SMTPCommands):
             result = replies.BAD_BASE64
         if isinstance(result, Reply):
             self._failed_login(result)
-        else:
-            self._principal = result
+            return
+        self._principal = result
+        if self._handler.connections.log_in(result.account_id):
             self._say(replies.AUTHENTICATED)
+        else:
+            self._handler.log_sparingly("too many connections", account=result.account_id)
+            self._say_last(replies.TOO_MANY_OF_ACCOUNT)
 
     def _auth_refusal(self, mechanism: str) -> Reply | None:
         if not self._may_authenticate():

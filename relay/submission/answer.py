@@ -29,6 +29,7 @@ class Reason(StrEnum):
     CREDENTIAL = "credential"  # deactivated since the session began
     UNAVAILABLE = "unavailable"  # store, key or directory away: try again
     LOW_DISK = "low_disk"
+    LOW_MEMORY = "low_memory"  # as much arrives at once as there is room for
 
     @property
     def is_temporary(self) -> bool:
@@ -36,7 +37,7 @@ class Reason(StrEnum):
 
 
 _TEMPORARY = frozenset(
-    {Reason.DAILY_QUOTA, Reason.SENDING_RATE, Reason.UNAVAILABLE, Reason.LOW_DISK},
+    {Reason.DAILY_QUOTA, Reason.SENDING_RATE, Reason.UNAVAILABLE, Reason.LOW_DISK, Reason.LOW_MEMORY},
 )
 
 

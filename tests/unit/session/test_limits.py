@@ -27,6 +27,29 @@ def test_connections_are_limited_in_total_and_per_network():
     assert not connections.admit("c"), "in total"
 
 
+def test_account_has_as_many_connections_as_leave_some_for_others():
+    connections = Connections(most=20, most_per_network=20)
+
+    def logged_in(account: str) -> int:
+        """How many connections more it gets."""
+        for count in range(20):
+            is_admitted = connections.admit("a") and connections.log_in(account)
+            if not is_admitted:
+                connections.log_out(account)
+                connections.leave("a")
+                return count
+        return 20
+
+    assert logged_in("bulk") == 15
+    assert logged_in("other") == 3
+    assert connections.admit("b")
+    assert connections.log_in("small")
+    connections.log_out("bulk")
+    connections.leave("a")
+    assert logged_in("other") == 0
+    assert logged_in("small") == 1
+
+
 class TestLeakyCounts:
     def test_count_leaks_and_never_falls_below_nothing(self):
         counts = LeakyCounts(0.1)
