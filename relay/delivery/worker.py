@@ -137,7 +137,7 @@ class DeliveryWorker:
                 return
         message = consignment.message
         if self._waiting_bytes + _octets(message) > _MOST_WAITING_BYTES and message.chunks and message.body:
-            consignment = replace(consignment, message=replace(message, body=None))
+            consignment = replace(consignment, message=message.without_body())
         for way, part in self._by_way(consignment):
             self._queue_up(way, part)
 
