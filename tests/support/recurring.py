@@ -31,6 +31,7 @@ from relay.store.engine import Store
 from relay.store.suppression import REASONS
 from relay.submission.identifiers import compose_id
 from tests.support.full_store import Tenants
+from tests.support.mail import claim_due
 
 Result = TypeVar("Result")
 
@@ -97,7 +98,7 @@ def polls(store: Store, lease: Lease) -> list[Poll]:
     middle = compose_id(time.time_ns() // 1_000_000 - 2 * _DAY, 0, 0)
     return [
         Poll("change feed", directory.POLL_SECONDS, reading(lambda c: changes.since(c, newest))),
-        Poll("queue: is any due", 1.0, lambda _: of._is_any_due()),
+        Poll("queue: whose turn it is", 1.0, lambda _: of._next_turn(())),
         Poll("events: is any due", 0.5, lambda _: events._is_any_due()),
         Poll("events: backlog", 5.0, lambda _: events._backlog()),
         Poll(
@@ -217,7 +218,7 @@ class Mail:
         self.settle(self.accept(2), Bounced("5.1.1"))
         self.settle(self.accept(2), Deferred(time.time_ns() // 1000))
         with self._store.write() as connection:
-            claimed = claims.claim(connection, self._lease, 20)
+            claimed = claim_due(connection, self._lease, 20)
             keys = [
                 claims._key(one.message.id, other.number, one.lease)
                 for one in claimed
