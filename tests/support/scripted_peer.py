@@ -114,6 +114,7 @@ class ScriptedPeer:
     address: str = "127.0.0.1"
     port: int = 0
     _said: dict[str, int] = field(default_factory=dict)
+    _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ScriptedPeer]:
@@ -124,6 +125,10 @@ class ScriptedPeer:
             yield self
         finally:
             server.close()
+            # One that stalls would be found by whichever test runs when it is collected.
+            for task in self._serving:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
 
     def reply(self, verb: str) -> str:
         scripted = self.replies.get(verb, USUAL.get(verb, "250 Ok"))
@@ -135,7 +140,14 @@ class ScriptedPeer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.sessions += 1
-        await _ScriptedSession(self, reader, writer).run()
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await _ScriptedSession(self, reader, writer).run()
+        finally:
+            self._serving.discard(task)
+            writer.close()
 
 
 class _ScriptedSession(Session):
