@@ -6,8 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection
 
 from relay.outcome.transitions import State
+from relay.store.prepared import RowInsert
+from relay.store.tables import outbox
+
+_COLUMNS = (
+    *("id", "account_id", "message_id", "kind", "payload", "created_at", "due_at", "attempts", "state"),
+    *("worker_id", "worker_epoch"),
+)
+_INSERT = RowInsert(outbox, *_COLUMNS)
+
+
+def insert_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows of the outbox down, in the caller's transaction."""
+    _INSERT(connection, [tuple([row[name] for name in _COLUMNS]) for row in rows])
 
 
 def new_row(

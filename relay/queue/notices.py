@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert
+from sqlalchemy import Connection, Row
 
-from relay.queue.event_rows import new_row
-from relay.store.tables import outbox
+from relay.queue.event_rows import insert_events, new_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +29,7 @@ def report(connection: Connection, rows: Sequence[Row[Any]], end: End, next_id: 
         new_row(next_id(), group[0].account_id, one, "bounce", [_notice(row, end) for row in group], end.at)
         for one, group in together.items()
     ]
-    if new:
-        connection.execute(insert(outbox), new)
+    insert_events(connection, new)
 
 
 def _notice(row: Row[Any], end: End) -> dict[str, Any]:

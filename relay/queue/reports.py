@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.outcome.transitions import State
-from relay.queue.event_rows import new_row
+from relay.queue.event_rows import insert_events, new_row
 from relay.queue.suppression import Cause, suppress
 from relay.queue.values import QueuedRecipient
 from relay.queue.writer import GroupWriter, Job
 from relay.store import usage
 from relay.store.engine import Store
 from relay.store.suppression import BOUNCE, COMPLAINT
-from relay.store.tables import message, outbox, recipient, report
+from relay.store.tables import message, recipient, report
 
 _OVER = (State.BOUNCED.value, State.DROPPED.value)
 
@@ -110,7 +110,7 @@ def record(
     if new:
         notices = [late.notices[number] for number in new]
         row = new_row(next_id(), late.of.account_id, late.of.message_id, late.kind, notices, late.at)
-        connection.execute(insert(outbox), [row])
+        insert_events(connection, [row])
         bad = [number for number in new if number in late.suppressed]
         suppress(connection, [_cause(late, number) for number in bad])
         _count(connection, worker_id, late, len(new), len(bad))

@@ -13,21 +13,21 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, literal_column, update
+from sqlalchemy import Connection, bindparam, literal_column, update
 
 from relay.outcome.events import DELIVERY, DELIVERY_DELAY
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Reply
 from relay.outcome.simulator import box_of, kind_of
 from relay.outcome.transitions import State
 from relay.queue.accounting import count_settled
-from relay.queue.event_rows import new_row
+from relay.queue.event_rows import insert_events, new_row
 from relay.queue.simulation import Simulation
 from relay.queue.spool import insert_messages
 from relay.queue.suppression import hard_bounces, suppress
 from relay.queue.values import Settled
 from relay.queue.writer import GroupWriter, Job
-from relay.store.prepared import Prepared, Row, RowInsert, driver_of
-from relay.store.tables import attempt, outbox, recipient
+from relay.store.prepared import Prepared, Row, RowInsert, driver_of, one_flight
+from relay.store.tables import attempt, recipient
 
 _SETTLE = Prepared(
     update(recipient)
@@ -54,7 +54,6 @@ _INSERT_ATTEMPT = RowInsert(
     *("message_id", "number", "attempt", "at", "outcome", "phase", "host", "tls", "code", "enhanced"),
     *("reply", "duration_us"),
 )
-_INSERT_OUTBOX = insert(outbox)
 
 
 class Settlement:
@@ -93,15 +92,15 @@ def settle(
         return
     settled = _fenced(connection, settled)
     if settled:
-        _INSERT_ATTEMPT(connection, [_attempt_row(one) for one in settled])
+        with one_flight(connection):
+            _INSERT_ATTEMPT(connection, [_attempt_row(one) for one in settled])
+            count_settled(connection, settled)
         suppress(connection, hard_bounces(settled))
-        count_settled(connection, settled)
         notices = list(_outbox_rows(settled, next_id))
         if simulation is not None:
             notices += simulation.complaints(settled)
             insert_messages(connection, simulation.auto_replies(settled))
-        if notices:
-            connection.execute(_INSERT_OUTBOX, notices)
+        insert_events(connection, notices)
 
 
 def _fenced(connection: Connection, settled: Sequence[Settled]) -> Sequence[Settled]:

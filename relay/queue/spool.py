@@ -17,13 +17,13 @@ from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, select
 
 from relay.outcome.events import SEND
 from relay.outcome.transitions import State
 from relay.queue import workers
 from relay.queue.accounting import count_accepted
-from relay.queue.event_rows import new_row
+from relay.queue.event_rows import insert_events, new_row
 from relay.queue.suppression import notice_rows, suppressed_among
 from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
 from relay.queue.writer import GroupWriter, Job
@@ -31,8 +31,8 @@ from relay.quotas.check import Charge, Exceeded
 from relay.store import changes, quotas
 from relay.store.engine import Store
 from relay.store.ledger import Entry
-from relay.store.prepared import Row, RowInsert
-from relay.store.tables import body_chunk, message, outbox, recipient, spill, worker
+from relay.store.prepared import Prepared, Row, RowInsert, one_flight
+from relay.store.tables import body_chunk, message, recipient, spill, worker
 
 CHUNK_BYTES = 256 * 1024
 
@@ -48,9 +48,9 @@ _RECIPIENT_COLUMNS = (
 )
 _INSERT_RECIPIENT = RowInsert(recipient, *_RECIPIENT_COLUMNS)
 _INSERT_BOUNCED = RowInsert(recipient, *_RECIPIENT_COLUMNS, "last_reply", "settled_at")
-_INSERT_SPILL = insert(spill)
-_INSERT_OUTBOX = insert(outbox)
-_DELETE_SPILL = delete(spill).where(spill.c.message_id == bindparam("id"))
+_INSERT_SPILL = RowInsert(spill, "message_id", "worker_id", "worker_epoch")
+_DELETE_SPILL = Prepared(delete(spill).where(spill.c.message_id == bindparam("id")), "id")
+_DELETE_CHUNKS = Prepared(delete(body_chunk).where(body_chunk.c.message_id == bindparam("id")), "id")
 _SELECT_CHUNK = select(body_chunk.c.data).where(
     body_chunk.c.message_id == bindparam("id"), body_chunk.c.seq == bindparam("seq")
 )
@@ -126,16 +126,16 @@ class Spool:
 
     def _enqueue(self, connection: Connection, news: Sequence[NewMessage]) -> list[Enqueued]:
         kept_out = _stale(connection, news)
-        kept_out |= _exceeding(connection, [new for new in news if id(new) not in kept_out])
-        taken = [new for new in news if id(new) not in kept_out]
-        suppressed = suppressed_among(connection, taken)
-        insert_messages(connection, taken, suppressed)
-        count_accepted(connection, taken)
-        notices = [_send_row(new.message) for new in taken if SEND in new.message.events]
-        if suppressed:
-            notices += notice_rows(taken, suppressed, self._next_id)
-        if notices:
-            connection.execute(_INSERT_OUTBOX, notices)
+        with one_flight(connection):
+            kept_out |= _exceeding(connection, [new for new in news if id(new) not in kept_out])
+            taken = [new for new in news if id(new) not in kept_out]
+            suppressed = suppressed_among(connection, taken)
+            insert_messages(connection, taken, suppressed)
+            count_accepted(connection, taken)
+            notices = [_send_row(new.message) for new in taken if SEND in new.message.events]
+            if suppressed:
+                notices += notice_rows(taken, suppressed, self._next_id)
+            insert_events(connection, notices)
         return [kept_out.get(id(new)) or _committed(suppressed.get(new.message.id)) for new in news]
 
     def _read_chunk(self, message_id: int, seq: int) -> bytes:
@@ -218,9 +218,9 @@ def _insert_bodies(connection: Connection, news: Sequence[NewMessage], waiting: 
             for row in _chunk_rows(new.message)
         ],
     )
-    spilled = [{"id": new.message.id} for new in news if new.spilled]
+    spilled = [(new.message.id,) for new in news if new.spilled]
     if spilled:
-        connection.execute(_DELETE_SPILL, spilled)
+        _DELETE_SPILL.many(connection, spilled)
     unread = [new.message.id for new in news if new.spilled and new.message.id not in waiting]
     if unread:
         _discard(connection, unread)
@@ -265,21 +265,17 @@ def _chunk_rows(of: QueuedMessage) -> list[Row]:
 
 
 def _store_chunks(connection: Connection, chunks: Sequence[tuple[int, int, bytes, Lease]]) -> list[None]:
-    first = [
-        {"message_id": message_id, "worker_id": lease.worker_id, "worker_epoch": lease.epoch}
-        for message_id, seq, _, lease in chunks
-        if seq == 0
-    ]
-    if first:
-        connection.execute(_INSERT_SPILL, first)
+    first = [(message_id, lease.worker_id, lease.epoch) for message_id, seq, _, lease in chunks if seq == 0]
+    _INSERT_SPILL(connection, first)
     _INSERT_CHUNK(connection, [(message_id, seq, data) for message_id, seq, data, _ in chunks])
     return [None] * len(chunks)
 
 
 def _discard(connection: Connection, message_ids: Sequence[int]) -> list[None]:
-    ids = list(message_ids)
-    connection.execute(delete(body_chunk).where(body_chunk.c.message_id.in_(ids)))
-    connection.execute(delete(spill).where(spill.c.message_id.in_(ids)))
+    ids = [(message_id,) for message_id in message_ids]
+    if ids:
+        _DELETE_CHUNKS.many(connection, ids)
+        _DELETE_SPILL.many(connection, ids)
     return [None] * len(ids)
 
 

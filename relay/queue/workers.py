@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, sele
 
 from relay.outcome.transitions import State
 from relay.queue.values import Lease
+from relay.store.prepared import Prepared
 from relay.store.tables import notification, outbox, recipient, worker
 
 LEASE_SECONDS = 30
@@ -26,6 +27,9 @@ _REGISTRATION_LOCK = 0x776F726B6572
 _MOST_WORKERS = 1023
 
 
+_SERVER_TIME = Prepared(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"))
+
+
 class NoWorkerLeft(Exception):
     """All 1,023 worker numbers are taken by running processes."""
 
@@ -33,8 +37,8 @@ class NoWorkerLeft(Exception):
 def now(connection: Connection) -> int:
     """Microseconds UTC by the clock that what is due goes by."""
     if connection.dialect.name == "postgresql":
-        query = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-        return int(connection.execute(query).scalar_one())
+        ((at,),) = _SERVER_TIME(connection).fetchall()
+        return int(at)
     return time.time_ns() // 1000
 
 

@@ -9,6 +9,7 @@ driver raises passes through as it is: ``Store`` knows it too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 from typing import Any, Protocol
@@ -42,8 +43,22 @@ def driver_of(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
 
+@contextmanager
+def one_flight(connection: Connection) -> Iterator[None]:
+    """What the statements here say goes to a server together, without waiting for each answer.
+
+    Only for statements of this module: a row that is fetched waits for what was said before it, a
+    ``rowcount`` tells nothing yet.  What goes wrong is raised at the end, or where a row is fetched.
+    """
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    with driver_of(connection).pipeline():
+        yield
+
+
 class Prepared:
-    """``names`` are the statement's parameters in the order in which values are given.
+    """``names`` are the statement's parameters in the order in which values are given; it has no others.
 
     One statement for both engines, or one for each by its name.
     """
@@ -96,6 +111,12 @@ class RowInsert:
     def _parameters(self, row: int) -> dict[str, BindParameter[Any]]:
         types = ((name, self._table.c[name].type) for name in self._columns)
         return {name: bindparam(f"{name}_{row}", type_=type_) for name, type_ in types}
+
+
+def padded(names: Sequence[str]) -> list[str]:
+    """As many as the next power of two, the last one again and again: few different ``IN`` lists."""
+    size = 1 << (len(names) - 1).bit_length()
+    return [*names, *[names[-1]] * (size - len(names))]
 
 
 def _in_sizes(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

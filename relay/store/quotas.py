@@ -9,29 +9,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.quotas.check import Charge, Exceeded, Fits, check
 from relay.quotas.window import Usage, first_minute, minute_of
-from relay.store.prepared import Prepared
+from relay.store.prepared import Prepared, padded
 from relay.store.tables import quota, usage_minute
 
 # The locks are taken in one order, so that two workers never wait for each other.
 _KEPT = (quota.c.sent_24h, quota.c.from_minute, quota.c.credit, quota.c.credit_at)
-_SELECT = (
-    select(quota.c.account_id, *_KEPT)
-    .where(quota.c.account_id.in_(bindparam("accounts", expanding=True)))
-    .order_by(quota.c.account_id)
-    .with_for_update()
-)
-# The same for the one account that most batches are of: nothing to expand.
-_SELECT_ONE = Prepared(
-    select(quota.c.account_id, *_KEPT).where(quota.c.account_id == bindparam("account")).with_for_update(),
-    "account",
-)
+
+
+@cache
+def _select_some(count: int) -> Prepared:
+    """The rows of so many accounts."""
+    names = [f"account_{number}" for number in range(count)]
+    query = select(quota.c.account_id, *_KEPT).where(
+        quota.c.account_id.in_([bindparam(name) for name in names])
+    )
+    return Prepared(query.order_by(quota.c.account_id).with_for_update(), *names)
+
+
 _UPDATE = Prepared(
     update(quota)
     .where(quota.c.account_id == bindparam("account"))
@@ -40,8 +42,11 @@ _UPDATE = Prepared(
     "account",
 )
 _PAST = usage_minute.c.account_id == bindparam("account"), usage_minute.c.minute < bindparam("before")
-_SUM_PAST = select(func.coalesce(func.sum(usage_minute.c.recipients), 0)).where(*_PAST)
-_DELETE_PAST = delete(usage_minute).where(*_PAST)
+_SUM_PAST = Prepared(
+    select(func.coalesce(func.sum(usage_minute.c.recipients), literal_column("0"))).where(*_PAST),
+    *("account", "before"),
+)
+_DELETE_PAST = Prepared(delete(usage_minute).where(*_PAST), "account", "before")
 
 
 def _add(insert: Any) -> Any:
@@ -54,7 +59,10 @@ def _add(insert: Any) -> Any:
 
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-_BEGIN = {name: insert(quota).on_conflict_do_nothing() for name, insert in _INSERTS.items()}
+_BEGIN = Prepared(
+    {name: insert(quota).on_conflict_do_nothing() for name, insert in _INSERTS.items()},
+    *("account_id", "sent_24h", "from_minute", "credit", "credit_at"),
+)
 _ADD = Prepared(
     {name: _add(insert) for name, insert in _INSERTS.items()}, "account_id", "minute", "recipients"
 )
@@ -103,33 +111,29 @@ def _locked(connection: Connection, accounts: Iterable[str], at: int) -> dict[st
 
 
 def _select(connection: Connection, accounts: Sequence[str]) -> dict[str, _Row]:
-    if len(accounts) == 1:
-        rows: Sequence[Any] = _SELECT_ONE(connection, accounts[0]).fetchall()
-    else:
-        rows = connection.execute(_SELECT, {"accounts": accounts}).all()
+    names = padded(accounts)
     return {
         account_id: _Row(Usage(sent_24h, credit, credit_at), from_minute)
-        for account_id, sent_24h, from_minute, credit, credit_at in rows
+        for account_id, sent_24h, from_minute, credit, credit_at in _select_some(len(names))(
+            connection, *names
+        ).fetchall()
     }
 
 
 def _begin(connection: Connection, accounts: Sequence[str], at: int) -> None:
     """Rows for accounts that send for the first time: nothing used, a full second's credit."""
-    rows = [
-        {"account_id": one, "sent_24h": 0, "from_minute": first_minute(at), "credit": 0, "credit_at": 0}
-        for one in accounts
-    ]
-    connection.execute(_BEGIN[connection.dialect.name], rows)
+    for one in accounts:
+        _BEGIN(connection, one, 0, first_minute(at), 0, 0)
 
 
 def _without_past(connection: Connection, account_id: str, row: _Row, at: int) -> _Row:
     first = first_minute(at)
     if first <= row.from_minute:
         return row
-    past = {"account": account_id, "before": first}
-    gone = int(connection.execute(_SUM_PAST, past).scalar_one())
+    ((gone,),) = _SUM_PAST(connection, account_id, first).fetchall()
+    gone = int(gone)  # PostgreSQL sums to Decimal
     if gone:
-        connection.execute(_DELETE_PAST, past)
+        _DELETE_PAST(connection, account_id, first)
     usage = row.usage
     return _Row(Usage(usage.sent_24h - gone, usage.credit, usage.at), first)
 

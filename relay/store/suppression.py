@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.store.engine import Store
-from relay.store.prepared import Prepared
+from relay.store.prepared import Prepared, padded
 from relay.store.tables import account, configuration_set, suppressed
 
 BOUNCE, COMPLAINT = "BOUNCE", "COMPLAINT"
@@ -74,7 +74,7 @@ def matching(connection: Connection, keys: Collection[Key]) -> dict[Key, str]:
     addresses = list({address for _, address in wanted})
     found: dict[Key, str] = {}
     for start in range(0, len(addresses), _MOST_ADDRESSES):
-        lists = _padded(accounts), _padded(addresses[start : start + _MOST_ADDRESSES])
+        lists = padded(accounts), padded(addresses[start : start + _MOST_ADDRESSES])
         rows = _matching(*map(len, lists))(connection, *lists[0], *lists[1]).fetchall()
         found |= {(account_id, address): reason for account_id, address, reason in rows}
     return {key: reason for key, reason in found.items() if key in wanted}
@@ -89,11 +89,6 @@ def _matching(accounts: int, addresses: int) -> Prepared:
         suppressed.c.folded.in_([bindparam(name) for name in lists[1]]),
     )
     return Prepared(query, *lists[0], *lists[1])
-
-
-def _padded(names: list[str]) -> list[str]:
-    """As many as the next power of two, the last one again and again: few different questions."""
-    return names + names[-1:] * ((1 << (len(names) - 1).bit_length()) - len(names))
 
 
 def add(connection: Connection, entries: Iterable[Entry]) -> None:

@@ -97,6 +97,9 @@ def said_to_driver(note: Callable[[str, Any], None]) -> Iterator[None]:
         def cursor(self) -> Told:
             return Told(self.driver.cursor())
 
+        def pipeline(self) -> Any:
+            return self.driver.pipeline()
+
         @property
         def rowcount(self) -> int:
             return int(self.driver.rowcount)

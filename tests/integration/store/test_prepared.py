@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import bindparam, func, insert, select, text, update
 
 from relay.store.engine import Store, StoreUnavailable
-from relay.store.prepared import Prepared, RowInsert
+from relay.store.prepared import Prepared, RowInsert, one_flight
 from relay.store.tables import body_chunk, meta
 
 NAMES = Prepared(select(meta.c.name).where(meta.c.value == bindparam("value")).order_by(meta.c.name), "value")
@@ -54,6 +54,26 @@ def test_what_is_said_first_begins_the_transaction(store: Store):
         PUT(connection, [("by the driver", "x")])
         raise RuntimeError
     assert names(store, "x") == []
+
+
+def test_what_goes_in_one_flight_is_read_within_it(store: Store):
+    with store.write() as connection, one_flight(connection):
+        PUT(connection, [("a", "1"), ("b", "1")])
+        assert NAMES(connection, "1").fetchall() == [("a",), ("b",)]
+        CHANGE(connection, "a", "2")
+        CHANGE.many(connection, [("b", "3")])
+    assert (names(store, "1"), names(store, "2"), names(store, "3")) == ([], ["a"], ["b"])
+
+
+def test_what_goes_wrong_in_a_flight_leaves_nothing(store: Store):
+    with pytest.raises(Exception, match=r"(?i)unique"), store.write() as connection, one_flight(connection):
+        PUT(connection, [("a", "x")])
+        PUT(connection, [("a", "y")])
+        PUT(connection, [("b", "x")])
+    assert names(store, "x") == []
+    with store.write() as connection:
+        PUT(connection, [("c", "x")])
+    assert names(store, "x") == ["c"]
 
 
 def test_row_that_is_there_already_is_a_defect_and_not_trouble(store: Store):
