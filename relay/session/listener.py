@@ -75,8 +75,10 @@ class Listener(Generic[Handler]):
         if looks and metrics.has_more_connections_than_another():
             loop = asyncio.get_running_loop()
             loop.call_later(_LOOK_SECONDS, self._leave_to_others, sock, looks - 1)
-        elif looks or self._take(sock):
-            self._accept_from(sock)
+            return
+        self._accept_from(sock)
+        if not looks:
+            self._take(sock)
 
     def _take(self, sock: socket.socket) -> bool:
         """Accept the next connection; False if there is none, and if that cannot be for a while."""
