@@ -10,10 +10,11 @@ import tarfile
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from relay.app.recorder import Recorder
 from relay.store.schema import REVISION
 from tests.support.gateway import Gateway
-from tests.support.peers import absent
 
 _ROOT = Path(__file__).parents[2]
 # One process for many commands: most of the time of each is its start.
@@ -36,7 +37,10 @@ def unpack(directory: Path) -> str:
     before = f"{came.split()[0].decode()}^" if came else ""
     archive = _git("archive", before, "relay", "config") if before else b""
     if not archive:
-        absent(f"the history of this checkout does not reach back before revision {REVISION} of the schema")
+        # Nothing that could be installed, so a named skip in CI too: a shallow clone is as good a checkout.
+        pytest.skip(
+            f"the history of this checkout does not reach back before revision {REVISION} of the schema"
+        )
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(directory, filter="data")
     line = next(
