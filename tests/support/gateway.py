@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import smtplib
 import socket
@@ -11,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from relay.app.recorder import Recorder
 OWNER, DELEGATE, STRANGER = "111122223333", "222222222222", "333333333333"
 REGION = "us-east-1"
 LOOPBACK = "127.0.0.1"
+# Linux gives outgoing connections ports from 32768 on (ip_local_port_range).
+_PORTS = (10_000, 32_768)
+_CHANCE = random.SystemRandom()  # that of the module is seeded by tests, alike in all processes
 
 
 def arn(name: str, account: str = OWNER) -> str:
@@ -226,11 +231,13 @@ def transact(client: smtplib.SMTP, mail_from: str, rcpts: list[str], message: st
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
+    """Below those of outgoing connections, one of which might take it before its use."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = _CHANCE.randrange(*_PORTS)
+        with suppress(OSError), socket.create_server((LOOPBACK, port)):
+            ports.add(port)
+    return list(ports)
 
 
 def _relay_variables() -> list[str]:
