@@ -373,12 +373,3 @@ NOTIFICATION_LAG = _named(
     "How long the oldest that is due waits for us; those of receivers that fail do not count.",
     SharedGauge(),
 )
-
-
-def has_more_connections_than_another() -> bool:
-    """Whether some other worker that accepts has fewer connections of SMTP clients than this one."""
-    own = CONNECTIONS.own
-    if not own:
-        return False
-    counts = zip(CONNECTIONS.rows, WORKERS.rows, strict=True)
-    return any(is_accepting and count < own for count, is_accepting in counts)

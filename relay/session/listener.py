@@ -62,7 +62,7 @@ class Listener(Generic[Handler]):
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(_MOST_AT_ONCE):
-            if metrics.has_more_connections_than_another():
+            if _has_more_than_another():
                 asyncio.get_running_loop().remove_reader(sock)
                 self._leave_to_others(sock, _LOOKS)
                 return
@@ -72,7 +72,7 @@ class Listener(Generic[Handler]):
     def _leave_to_others(self, sock: socket.socket, looks: int) -> None:
         if sock not in self._sockets:
             return
-        if looks and metrics.has_more_connections_than_another():
+        if looks and _has_more_than_another():
             loop = asyncio.get_running_loop()
             loop.call_later(_LOOK_SECONDS, self._leave_to_others, sock, looks - 1)
             return
@@ -187,3 +187,12 @@ class Listener(Generic[Handler]):
         _, late = await asyncio.wait(self._arriving, timeout=_ARRIVAL_GRACE_SECONDS)
         for task in late:
             task.cancel()
+
+
+def _has_more_than_another() -> bool:
+    """Whether some other worker that accepts has fewer connections of SMTP clients than this one."""
+    own = metrics.CONNECTIONS.own
+    if not own:
+        return False
+    counts = zip(metrics.CONNECTIONS.rows, metrics.WORKERS.rows, strict=True)
+    return any(is_accepting and count < own for count, is_accepting in counts)

@@ -41,8 +41,6 @@ _WATCH_SECONDS = 30.0
 _FOREIGN_VERBS = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", "TRACE", "PATCH"})
 _SESSION_ALPHABET = string.ascii_letters + string.digits
 _match_command = re.compile(rb"([A-Za-z]{1,16})(?: ([ -~]*))?").fullmatch
-
-
 Answered = TypeVar("Answered")
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay import metrics
 from relay.session.listener import Listener
 
 SECONDS = 10.0
@@ -47,7 +46,7 @@ def connect(to: socket.socket) -> socket.socket:
 
 
 async def test_connection_that_nobody_else_takes_is_taken(listening, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(metrics, "has_more_connections_than_another", lambda: True)
+    monkeypatch.setattr("relay.session.listener._has_more_than_another", lambda: True)
     listener = Taken()
     listener.start([(listening.dup(), False)])
     with connect(listening), connect(listening):
@@ -56,7 +55,7 @@ async def test_connection_that_nobody_else_takes_is_taken(listening, monkeypatch
 
 
 async def test_connection_that_another_takes_leaves_it_listening(listening, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(metrics, "has_more_connections_than_another", lambda: True)
+    monkeypatch.setattr("relay.session.listener._has_more_than_another", lambda: True)
     listener, theirs = Taken(), []
     listener.start([(listening.dup(), False)])
     for _ in range(3):
@@ -78,7 +77,7 @@ async def test_connection_that_another_takes_leaves_it_listening(listening, monk
 
 async def test_connection_is_taken_at_once_by_who_has_no_more(listening, monkeypatch: pytest.MonkeyPatch):
     looks: list[bool] = [True, True, True]
-    monkeypatch.setattr(metrics, "has_more_connections_than_another", lambda: bool(looks and looks.pop()))
+    monkeypatch.setattr("relay.session.listener._has_more_than_another", lambda: bool(looks and looks.pop()))
     listener = Taken()
     listener.start([(listening.dup(), False)])
     with connect(listening):
