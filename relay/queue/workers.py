@@ -26,7 +26,6 @@ _REGISTRATION_LOCK = 0x776F726B6572
 # Ten bits of an id name the worker; 0 is the control plane's.
 _MOST_WORKERS = 1023
 
-
 _SERVER_TIME = Prepared(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"))
 
 

@@ -20,13 +20,12 @@ from relay.quotas.window import Usage, first_minute, minute_of
 from relay.store.prepared import Prepared, padded
 from relay.store.tables import quota, usage_minute
 
-# The locks are taken in one order, so that two workers never wait for each other.
 _KEPT = (quota.c.sent_24h, quota.c.from_minute, quota.c.credit, quota.c.credit_at)
 
 
 @cache
 def _select_some(count: int) -> Prepared:
-    """The rows of so many accounts."""
+    """The rows of so many accounts, locked in one order, so that two workers never wait for each other."""
     names = [f"account_{number}" for number in range(count)]
     query = select(quota.c.account_id, *_KEPT).where(
         quota.c.account_id.in_([bindparam(name) for name in names])

@@ -76,6 +76,15 @@ def test_what_goes_wrong_in_a_flight_leaves_nothing(store: Store):
     assert names(store, "x") == ["c"]
 
 
+def test_what_goes_wrong_before_a_row_is_read_is_told_there_as_the_defect_it_is(store: Store):
+    raised = pytest.raises(Exception, match=r"(?i)unique")
+    with raised as caught, store.write() as connection, one_flight(connection):
+        PUT(connection, [("a", "x"), ("a", "y")])
+        CHANGE(connection, "a", "z")
+        NAMES(connection, "x").fetchall()
+    assert not isinstance(caught.value, StoreUnavailable)
+
+
 def test_row_that_is_there_already_is_a_defect_and_not_trouble(store: Store):
     with pytest.raises(Exception, match=r"(?i)unique") as caught, store.write() as connection:
         PUT(connection, [("a", "x"), ("a", "y")])
