@@ -17,7 +17,9 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import dns.rcode
-from sqlalchemy import create_engine, func, make_url, select, text, update
+from psycopg.errors import DeadlockDetected
+from sqlalchemy import Engine, create_engine, func, make_url, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from relay.queue.workers import HEARTBEAT_SECONDS, LEASE_SECONDS
 from relay.store.engine import Store, StoreUnavailable
@@ -181,10 +183,24 @@ def _lock_store(ground: Ground, chance: random.Random) -> None:
             blocker.execute("ROLLBACK")
         return
     engine = create_engine(make_url(ground.url).set(drivername="postgresql+psycopg"))
-    with engine.begin() as connection:
-        connection.execute(text("LOCK TABLE message, recipient, outbox IN ACCESS EXCLUSIVE MODE"))
-        time.sleep(seconds)
-    engine.dispose()
+    try:
+        while not _hold_tables(engine, seconds):
+            pass
+    finally:
+        engine.dispose()
+
+
+def _hold_tables(engine: Engine, seconds: float) -> bool:
+    """False where the server ended us, not the gateway, to undo the deadlock of both."""
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("LOCK TABLE message, recipient, outbox IN ACCESS EXCLUSIVE MODE"))
+            time.sleep(seconds)
+    except OperationalError as error:
+        if isinstance(error.orig, DeadlockDetected):
+            return False
+        raise
+    return True
 
 
 def _kill_server(ground: Ground, chance: random.Random) -> None:

@@ -131,10 +131,12 @@ def test_what_waits_is_counted_by_its_index_alone(store: Store, state: str) -> N
     with recorded(store) as statements, store.read() as connection:
         views.depth(connection, state)
     [plan] = plans(store, statements)
-    index = "ix_recipient_due" if state == "queued" else "ix_recipient_held"
-    assert any(index in step for step in plan.steps)
     if store.is_sqlite:
+        index = "ix_recipient_due" if state == "queued" else "ix_recipient_held"
         assert plan.steps == (f"SCAN recipient USING COVERING INDEX {index}",)
+    else:  # To PostgreSQL one index of those that wait is as good as the other.
+        indexes = ("ix_recipient_due", "ix_recipient_turn") if state == "queued" else ("ix_recipient_held",)
+        assert any(index in step for step in plan.steps for index in indexes)
 
 
 def test_full_scan_is_seen(store: Store) -> None:
