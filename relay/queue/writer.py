@@ -204,7 +204,7 @@ class GroupWriter:
             answers = self._write(batch)
             self._loop.call_soon_threadsafe(self._answered, batch, answers)
             try:
-                self._store.checkpoint_if_large()
+                self._store.checkpoint_if_due()
             except Exception:  # noqa: S110  # the log only grows; the next batch tries again
                 pass
 

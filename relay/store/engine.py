@@ -30,7 +30,10 @@ from relay import metrics
 
 # 16 KB pages help large bodies (a quarter of the overflow pages); fixed when the file is made.
 _PAGE_BYTES = 16_384
-_CHECKPOINT_BYTES = 32 * 1024 * 1024
+# The log moves into the database file after so many commits of a process, and is then written anew from its
+# beginning, which costs half of what a file costs that grows.  Past the size it is made small again.
+_CHECKPOINT_COMMITS = 32
+_LARGEST_LOG_BYTES = 128 * 1024 * 1024
 _BUSY_MILLISECONDS = 5_000
 _CONNECT_SECONDS = 5
 
@@ -52,6 +55,7 @@ class Store:
         if not self.is_sqlite and self.url.get_backend_name() != "postgresql":
             raise StoreError(f"[store] url: {self.url.get_backend_name()!r} is neither sqlite nor postgresql")
         self._lock = _FileLock(Path(f"{self.url.database}-lock")) if self.is_sqlite else None
+        self._commits = 0  # since this process looked after the log
         self._writer = self._engine(writes=True)
         self._reader = self._engine(writes=False)
 
@@ -94,20 +98,25 @@ class Store:
         with _translated(), self._reader.begin() as connection:
             yield connection
 
-    def checkpoint_if_large(self) -> None:
-        """Move SQLite's log into the database file once it has grown; elsewhere nothing."""
+    def checkpoint_if_due(self) -> None:
+        """To be called after a commit: every so often moves SQLite's log into the file; elsewhere nothing."""
         if not self.is_sqlite:
             return
+        self._commits += 1
         with suppress(FileNotFoundError):
-            if os.stat(f"{self.url.database}-wal").st_size < _CHECKPOINT_BYTES:
-                return
-            with _translated(), self._lock or _no_lock(), self._reader.connect() as connection:
-                # Wait for no reader: it holds the lock meanwhile, and nobody could write.
-                connection.exec_driver_sql("PRAGMA busy_timeout=0")
-                try:
-                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                finally:
-                    connection.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+            is_large = os.stat(f"{self.url.database}-wal").st_size > _LARGEST_LOG_BYTES
+            if is_large or self._commits >= _CHECKPOINT_COMMITS:
+                self._commits = 0
+                self._checkpoint("TRUNCATE" if is_large else "PASSIVE")
+
+    def _checkpoint(self, mode: str) -> None:
+        with _translated(), self._lock or _no_lock(), self._reader.connect() as connection:
+            # Wait for no reader: it holds the lock meanwhile, and nobody could write.
+            connection.exec_driver_sql("PRAGMA busy_timeout=0")
+            try:
+                connection.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            finally:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
 
     def dispose(self) -> None:
         """Close every connection."""
@@ -271,6 +280,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         "wal_autocheckpoint=0",
         "foreign_keys=ON",
         "cache_size=-16384",
+        # What a statement would take back goes to a file else, once for every insert of many rows.
+        "temp_store=MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}")
     mode = connection.execute("PRAGMA journal_mode").fetchone()[0]

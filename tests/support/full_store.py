@@ -129,7 +129,7 @@ def fill_tenants(store: Store, secrets: Secrets, tenants: Tenants, keys: int = 8
     for numbers in _batches(tenants.identities):
         with store.write() as connection:
             _insert_identities(connection, secrets, tenants, numbers, made)
-        store.checkpoint_if_large()
+        store.checkpoint_if_due()
 
 
 def _batches(count: int, size: int = _BATCH) -> Iterator[range]:
@@ -333,7 +333,7 @@ def fill_queue(store: Store, tenants: Tenants, count: int, letter: Letter, state
         with store.write() as connection:
             insert_messages(connection, news)
             put(connection, state, news[0].message.id, news[-1].message.id)
-        store.checkpoint_if_large()
+        store.checkpoint_if_due()
 
 
 def _message(
@@ -375,7 +375,7 @@ def fill_history(store: Store, tenants: Tenants, count: int, letter: Letter) -> 
             _insert(connection, attempt, [_attempt(new.message) for new in news])
             _insert(connection, outbox, [_told(new.message) for new in news])
             _insert(connection, notification, [_notified(new.message) for new in news])
-        store.checkpoint_if_large()
+        store.checkpoint_if_due()
 
 
 def _attempt(of: QueuedMessage) -> dict[str, Any]:
@@ -430,7 +430,7 @@ def put(
 def settle_down(store: Store) -> None:
     """What the database does by itself in time: the log in the file, statistics, dead rows gone."""
     if store.is_sqlite:
-        store.checkpoint_if_large()
+        store._checkpoint("TRUNCATE")
         return
     with store._writer.connect() as connection:  # VACUUM runs in no transaction
         raw = connection.connection.driver_connection

@@ -141,15 +141,39 @@ class TestSQLite:
             pass
         store.dispose()
 
-    def test_log_is_checkpointed_once_it_has_grown(self, file, monkeypatch):
-        monkeypatch.setattr("relay.store.engine._CHECKPOINT_BYTES", 1)
+    def test_log_moves_into_the_file_after_some_commits(self, file, monkeypatch):
+        monkeypatch.setattr("relay.store.engine._CHECKPOINT_COMMITS", 20)
         store = Store(f"sqlite:///{file}")
+        before = file.read_bytes()
         for n in range(20):
+            assert file.read_bytes() == before
             put(store, f"n{n}")
-        before = file.stat().st_size, file.read_bytes()
-        store.checkpoint_if_large()
-        assert file.read_bytes() != before[1]
+            store.checkpoint_if_due()
+        assert file.read_bytes() != before
         assert count(store) == 20
+        store.dispose()
+
+    def test_log_is_written_anew_from_its_beginning(self, file, monkeypatch):
+        monkeypatch.setattr("relay.store.engine._CHECKPOINT_COMMITS", 4)
+        store = Store(f"sqlite:///{file}")
+        sizes = []
+        for n in range(40):
+            put(store, f"n{n}")
+            store.checkpoint_if_due()
+            sizes.append(file.with_name(f"{file.name}-wal").stat().st_size)
+        assert sizes[0] > 0
+        assert len(set(sizes[4:])) == 1
+        assert count(store) == 40
+        store.dispose()
+
+    def test_log_that_grew_large_is_made_small(self, file, monkeypatch):
+        monkeypatch.setattr("relay.store.engine._LARGEST_LOG_BYTES", 100_000)
+        store = Store(f"sqlite:///{file}")
+        log = file.with_name(f"{file.name}-wal")
+        while not log.exists() or log.stat().st_size <= 100_000:
+            put(store, f"n{count(store)}")
+        store.checkpoint_if_due()
+        assert log.stat().st_size == 0
         store.dispose()
 
     def test_two_processes_on_one_file_lose_nothing(self, file):
@@ -169,5 +193,5 @@ def _write_many(file: str, name: str) -> None:
     store = Store(f"sqlite:///{file}")
     for n in range(100):
         put(store, f"{name}{n}")
-        store.checkpoint_if_large()
+        store.checkpoint_if_due()
     store.dispose()

@@ -172,37 +172,29 @@ class TestSQLite:
             pass
         store.dispose()
 
-    def test_log_is_checkpointed_once_for_each_time_it_has_grown(
-        self, one: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_checkpoint_is_not_made_after_every_commit(self, one: Store) -> None:
         """Each costs a sync of the database file, and every group commit asks."""
-        monkeypatch.setattr("relay.store.engine._CHECKPOINT_BYTES", 1_000_000)
         seen: list[str] = []
 
         def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
             seen.extend([statement] * ("wal_checkpoint" in statement))
 
         event.listen(one._reader, "before_cursor_execute", note)
-        for n in range(20):
-            _write_body(one, n, os.urandom(100_000))
-            one.checkpoint_if_large()
-        assert 0 < len(seen) <= 4
-        grown = len(seen)
-        for n in range(20, 40):
+        for n in range(100):
             _write_body(one, n, b"small")
-            one.checkpoint_if_large()
-        assert len(seen) <= grown + 1
+            one.checkpoint_if_due()
+        assert len(seen) == 3
 
     def test_checkpoint_waits_for_no_reader(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """It holds the lock file: while it waits for a reader, no process writes, after every batch anew."""
-        monkeypatch.setattr("relay.store.engine._CHECKPOINT_BYTES", 1)
+        monkeypatch.setattr("relay.store.engine._CHECKPOINT_COMMITS", 1)
         monkeypatch.setattr("relay.store.engine._BUSY_MILLISECONDS", 60_000)
         store = Store(f"sqlite:///{file}")
         put(store, "x")
         with store.read() as connection:
             connection.execute(text("SELECT * FROM meta")).all()
             put(store, "y")
-            assert raised(store.checkpoint_if_large) is None
+            assert raised(store.checkpoint_if_due) is None
         put(store, "z")
         assert names(store) == ["x", "y", "z"]
         store.dispose()
