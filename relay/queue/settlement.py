@@ -26,7 +26,7 @@ from relay.queue.spool import insert_messages
 from relay.queue.suppression import hard_bounces, suppress
 from relay.queue.values import Settled
 from relay.queue.writer import GroupWriter, Job
-from relay.store.prepared import Prepared, Row, RowInsert, driver_of, one_flight
+from relay.store.prepared import Prepared, Row, RowInsert, one_flight
 from relay.store.tables import attempt, recipient
 
 _SETTLE = Prepared(
@@ -104,17 +104,10 @@ def settle(
 
 
 def _fenced(connection: Connection, settled: Sequence[Settled]) -> Sequence[Settled]:
-    """Those that were ours still, now written; nearly always all of them.
-
-    The savepoint is said by hand: SQLAlchemy would compile its statements anew for every batch.
-    """
-    say = driver_of(connection).execute
-    say("SAVEPOINT settling")
-    if _SETTLE.many(connection, [_row(one) for one in settled]) != len(settled):
-        say("ROLLBACK TO SAVEPOINT settling")
-        settled = [one for one in settled if _SETTLE(connection, *_row(one)).rowcount == 1]
-    say("RELEASE SAVEPOINT settling")
-    return settled
+    """Those that were ours still, now written; nearly always all of them."""
+    with one_flight(connection):
+        cursors = [_SETTLE(connection, *_row(one)) for one in settled]
+    return [one for one, cursor in zip(settled, cursors, strict=True) if cursor.rowcount == 1]
 
 
 def _row(one: Settled) -> Row:

@@ -48,7 +48,7 @@ def one_flight(connection: Connection) -> Iterator[None]:
     """What the statements here say goes to a server together, without waiting for each answer.
 
     Only for statements of this module: a row that is fetched waits for what was said before it, a
-    ``rowcount`` tells nothing yet.  What goes wrong is raised at the end, or where a row is fetched.
+    ``rowcount`` tells nothing before the end.  What goes wrong is raised there, or where a row is fetched.
     """
     if connection.dialect.name == "sqlite":
         yield
