@@ -38,7 +38,7 @@ from relay.store.secrets import load_key_file
 _DRAIN_SESSIONS_SECONDS = 12.0
 _DRAIN_DELIVERY_SECONDS = 10.0
 _DRAIN_HTTP_SECONDS = 2.0
-_RECLAIM_SECONDS = 2.0
+_RECLAIM_SECONDS = 1.5
 _MACHINE_SECONDS = 1.0
 # Containers made since the last look, and looks of each kind before the next wider one.
 _COLLECTION = (20_000, 20, 20)
@@ -192,7 +192,7 @@ class _Worker:
         await self._parts.delivery.run()
 
     async def _beat(self) -> None:
-        """Say that we live.  While nobody hears it, nothing is sent after the lease time."""
+        """Say that we live.  While nobody hears it for too long, nothing is sent."""
         while True:
             at = time.monotonic()
             try:

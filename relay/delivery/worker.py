@@ -37,7 +37,7 @@ from relay.queue.values import (
     Settled,
     StoreUnavailable,
 )
-from relay.queue.workers import LEASE_SECONDS
+from relay.queue.workers import SILENT_SECONDS
 from relay.resolver import DNS
 from relay.submission.identifiers import ses_message_id
 
@@ -374,7 +374,7 @@ class DeliveryWorker:
 
         False if we end before that is known.
         """
-        while time.monotonic() - self._renewed_at >= LEASE_SECONDS:
+        while time.monotonic() - self._renewed_at >= SILENT_SECONDS:
             if self.is_draining:
                 return False
             self._renewed.clear()

@@ -17,8 +17,11 @@ from relay.queue.values import Lease
 from relay.store.prepared import Prepared
 from relay.store.tables import notification, outbox, recipient, worker
 
+# So long after its last word the others have what a dead process held.
 LEASE_SECONDS = 30
 HEARTBEAT_SECONDS = 5
+# Who says nothing for so long has lost its lease, and knows it; the rest is for the others to look.
+SILENT_SECONDS = 24
 # Whoever watches looks more often than this; what lies between two looks further apart, nobody saw.
 _LONGEST_GAP_SECONDS = 10.0
 # Any constant will do, as long as nobody else takes the same advisory lock in this database.
@@ -87,7 +90,7 @@ def is_alive(connection: Connection) -> ColumnElement[bool]:
 
 
 class Vigil:
-    """Who is silent: whose heartbeat stood still for the lease time while we looked on.
+    """Who is silent: whose heartbeat stood still for too long while we looked on.
 
     It looks at no wall clock, so that none that jumps, ours or the server's, makes anybody dead.  Nor does
     time in which we did not look: a store that was away, or a machine that slept, let nobody beat.
@@ -105,7 +108,7 @@ class Vigil:
             lease: (heartbeat, self._seconds(lease, heartbeat, passed))
             for lease, heartbeat in heartbeats.items()
         }
-        return [lease for lease, (_, seconds) in self._silent.items() if seconds >= LEASE_SECONDS]
+        return [lease for lease, (_, seconds) in self._silent.items() if seconds >= SILENT_SECONDS]
 
     def _seconds(self, lease: Lease, heartbeat: int, passed: float) -> float:
         before, seconds = self._silent.get(lease, (None, 0.0))

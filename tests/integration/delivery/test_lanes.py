@@ -26,7 +26,7 @@ from relay.queue.values import (
     Settled,
     StoreUnavailable,
 )
-from relay.queue.workers import LEASE_SECONDS
+from relay.queue.workers import SILENT_SECONDS
 from relay.resolver import Resolver
 from tests.support.mail import queued_message
 from tests.support.scripted_peer import STALL, ScriptedPeer
@@ -513,7 +513,7 @@ async def test_lane_that_was_woken_for_nothing_keeps_its_connection():
 
 async def test_nothing_is_sent_on_a_lease_that_may_have_run_out():
     async with ScriptedPeer().running() as peer, delivering(peer.port) as hop:
-        hop.worker.renewed(time.monotonic() - LEASE_SECONDS)
+        hop.worker.renewed(time.monotonic() - SILENT_SECONDS)
         hop.offer()
         await asyncio.sleep(0.1)
         assert peer.sessions == 0
@@ -523,7 +523,7 @@ async def test_nothing_is_sent_on_a_lease_that_may_have_run_out():
 
 async def test_who_ends_on_a_lease_that_may_have_run_out_sends_nothing():
     async with ScriptedPeer().running() as peer, delivering(peer.port) as hop:
-        hop.worker.renewed(time.monotonic() - LEASE_SECONDS)
+        hop.worker.renewed(time.monotonic() - SILENT_SECONDS)
         one = hop.offer()
         await until(lambda: not hop.line.waiting)
         await hop.worker.drain(2)

@@ -212,10 +212,10 @@ class TestLeases:
             assert workers.reclaim(connection) == 1
         assert len(claim_now(store, alive)) == 1
 
-    async def test_silent_worker_loses_its_lease_after_the_lease_time(self, store, spool, lease, monkeypatch):
+    async def test_silent_worker_loses_its_lease(self, store, spool, lease, monkeypatch):
         await spool.enqueue(new_message(lease=lease))
         living, vigil = register(store), workers.Vigil()
-        looks = range(0, workers.LEASE_SECONDS + 1, 5)
+        looks = range(0, workers.SILENT_SECONDS + 1, 6)
         for at in looks:
             monkeypatch.setattr(workers.time, "monotonic", lambda at=at: float(at))
             with store.write() as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from relay.queue.values import Lease
-from relay.queue.workers import LEASE_SECONDS, Vigil
+from relay.queue.workers import SILENT_SECONDS, Vigil
 
 ONE, OTHER = Lease(1, 1), Lease(2, 1)
 
@@ -14,8 +14,8 @@ def looks(vigil: Vigil, heartbeats: dict[Lease, int], at: Iterable[float]) -> li
     return [vigil.look(heartbeats, moment) for moment in at]
 
 
-def test_heartbeat_that_stands_still_for_the_lease_time_is_silence():
-    *before, last = looks(Vigil(), {ONE: 7}, range(100, 100 + LEASE_SECONDS + 1, 5))
+def test_heartbeat_that_stands_still_for_too_long_is_silence():
+    *before, last = looks(Vigil(), {ONE: 7}, range(100, 100 + SILENT_SECONDS + 1, 6))
     assert before == [[]] * len(before)
     assert last == [ONE]
 
@@ -24,7 +24,7 @@ def test_heartbeat_that_moves_is_none_wherever_it_moves_to():
     vigil = Vigil()
     for at, heartbeat in enumerate((5, 3_600_000_005, 4, 3, 9)):
         assert vigil.look({ONE: heartbeat, OTHER: 1}, at * 10) == (
-            [OTHER] if at * 10 >= LEASE_SECONDS else []
+            [OTHER] if at * 10 >= SILENT_SECONDS else []
         )
 
 
