@@ -13,10 +13,10 @@ The packages are the stages a message passes, in this order:
     feedback       telling whoever asked, and the Return-Path when nobody did
 
 ``intake`` is the accept path through the first six, read top to bottom, for SMTP and for ``api`` (SES's HTTP
-API); ``record`` is what it keeps of a message.  Around the flow stand ``control`` (accounts, users,
-credentials, identities, policies), ``reports`` (late bounces in), ``store`` (tables, the directory cache,
-secrets), ``httpd`` (the HTTP listener), ``console`` (its pages), ``httpc`` (the HTTP client), ``metrics``,
-``app`` (which builds and runs every part) and ``cli``.
+API); ``record`` is what it keeps of a message.  Around the flow stand ``accept`` (connections, and whose they
+are), ``control`` (accounts, users, credentials, identities, policies), ``reports`` (late bounces in),
+``store`` (tables, the directory cache, secrets), ``httpd`` (the HTTP listener), ``console`` (its pages),
+``httpc`` (the HTTP client), ``metrics``, ``app`` (which builds and runs every part) and ``cli``.
 """
 
 __version__ = "0.1.0"

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 import ssl
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qsl
 
 import uvicorn
@@ -25,6 +24,10 @@ from starlette import requests, responses, routing
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from relay import metrics
+from relay.accept.acceptor import Acceptor
+from relay.accept.origin import Origin, is_loopback, plain_address
+from relay.maillog import Log
+from relay.submission.principal import Network
 
 # From connecting, or from the first octet of a further request, to the end of its head.
 _HEAD_SECONDS = 10.0
@@ -53,12 +56,6 @@ _CLOSE = {"connection": "close"}
 
 # It has lines of its own for what any client may do; ours are written here.
 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
-
-
-class Log(Protocol):
-    """How a part logs (``relay.maillog.Log``)."""
-
-    def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None: ...
 
 
 # ---------------------------------------------------------------- what routes see
@@ -239,10 +236,10 @@ async def _read_body(incoming: requests.Request, most: int) -> bytes | bytearray
 
 def _request(incoming: requests.Request, body: bytes | bytearray) -> Request:
     scope = incoming.scope
-    peer = scope["client"][0] if scope["client"] else ""
+    origin: Origin = scope["state"]["origin"]
     ours = scope["server"][0] if scope["server"] else ""
-    forwarded = incoming.headers.get("x-forwarded-for") or incoming.headers.get("forwarded")
-    is_local = _is_loopback(peer) and _is_loopback(ours)
+    forwarded_for = incoming.headers.get("x-forwarded-for", "")
+    is_local = origin.is_local and _is_loopback(ours)
     return Request(
         method=incoming.method,
         path=scope["path"],
@@ -250,8 +247,8 @@ def _request(incoming: requests.Request, body: bytes | bytearray) -> Request:
         query=scope["query_string"].decode("latin-1"),
         headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
         body=body,
-        client=_client(peer, incoming.headers.get("x-forwarded-for", "")) if is_local else _unmapped(peer),
-        is_local=is_local and forwarded is None,
+        client=_client(origin.ip, forwarded_for) if is_local else origin.ip,
+        is_local=is_local and not forwarded_for and "forwarded" not in incoming.headers,
         is_tls=scope["scheme"] == "https",
         parameters=dict(incoming.path_params),
     )
@@ -259,25 +256,17 @@ def _request(incoming: requests.Request, body: bytes | bytearray) -> Request:
 
 def _client(peer: str, forwarded_for: str) -> str:
     """Whom a proxy on this machine speaks for: the last address is the one that it saw itself."""
-    last = forwarded_for.rpartition(",")[2].strip()
     try:
-        ipaddress.ip_address(last)
+        return plain_address(forwarded_for.rpartition(",")[2].strip())
     except ValueError:
-        return _unmapped(peer)
-    return _unmapped(last)
-
-
-def _unmapped(address: str) -> str:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "0.0.0.0"  # noqa: S104  # the connection is lost already
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return str(mapped or parsed)
+        return peer
 
 
 def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(_unmapped(address)).is_loopback
+    try:
+        return is_loopback(plain_address(address))
+    except ValueError:  # the connection is lost already
+        return False
 
 
 def _starlettes(response: Response) -> responses.Response:
@@ -308,6 +297,7 @@ class _Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+        metrics.HTTP_CONNECTIONS.dec()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -348,15 +338,19 @@ class _Connection(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to the worker, and tells when it listens."""
+    """Speaks on connections that somebody else accepted, and leaves the signals to the worker."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self.servers = []
         self.is_up = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        self.started = True
         self.is_up.set()
+
+    def protocol(self, origin: Origin) -> _Connection:
+        return _Connection(self.config, self.server_state, {"origin": origin})
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -364,48 +358,56 @@ class _Server(uvicorn.Server):
 
 
 class HTTPListener:
-    """Serves routes on sockets that somebody else bound."""
+    """Serves routes on sockets that somebody else bound.
 
-    def __init__(self, routes: Iterable[Route], tls_context: ssl.SSLContext, log: Log) -> None:
-        self._application = _Application(routes, log)
+    ``proxies`` are load balancers whose connections begin with a PROXY header.
+    """
+
+    def __init__(
+        self, routes: Iterable[Route], tls_context: ssl.SSLContext, proxies: Sequence[Network], log: Log
+    ) -> None:
         self._tls_context = tls_context
-        self._servers: list[_Server] = []
+        self._acceptor = Acceptor(self._begin, metrics.HTTP_CONNECTIONS, _MOST_CONNECTIONS, proxies, log)
+        self._server = _Server(_config(_Application(routes, log)))
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self, sockets: Iterable[tuple[socket.socket, bool]]) -> None:
         """Serve on each socket, under TLS if True is beside it; ``tasks`` run until ``drain``."""
         given = list(sockets)
-        for is_tls in (False, True):
-            if chosen := [sock for sock, with_tls in given if with_tls is is_tls]:
-                await self._serve(chosen, is_tls)
-
-    async def _serve(self, sockets: list[socket.socket], is_tls: bool) -> None:
-        server = _Server(self._config(is_tls))
-        task = asyncio.ensure_future(server.serve(sockets))
+        if not given:
+            return
+        task = asyncio.ensure_future(self._server.serve())
         task.set_name("http")
-        self._servers.append(server)
         self.tasks.append(task)
-        await server.is_up.wait()
+        await self._server.is_up.wait()
+        self._acceptor.start(given)
 
-    def _config(self, is_tls: bool) -> uvicorn.Config:
-        return uvicorn.Config(
-            self._application,
-            http=_Connection,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=_IDLE_SECONDS,
-            ssl_context_factory=(lambda _config, _make: self._tls_context) if is_tls else None,
+    async def _begin(self, connection: socket.socket, origin: Origin, with_tls: bool) -> bool:
+        tls_context = self._tls_context if with_tls else None
+        return await self._acceptor.connect(
+            lambda: self._server.protocol(origin), connection, origin, tls_context
         )
 
     async def drain(self, seconds: float) -> None:
         """Take no more connections, answer what runs, end."""
-        for server in self._servers:
-            server.config.timeout_graceful_shutdown = int(seconds)
-            server.should_exit = True
+        self._acceptor.stop()
+        await self._acceptor.settle()
+        self._server.config.timeout_graceful_shutdown = int(seconds)
+        self._server.should_exit = True
         if self.tasks:
             await asyncio.wait(self.tasks)
+
+
+def _config(application: _Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http=_Connection,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_IDLE_SECONDS,
+    )

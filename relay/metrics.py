@@ -327,6 +327,7 @@ DESTINATIONS_THROTTLED = _named(
     LiveGauge(),
 )
 CONNECTIONS = _named("gauge", "relay_connections", "Open connections of SMTP clients.", LiveGauge())
+HTTP_CONNECTIONS = _named("gauge", "relay_http_connections", "Open connections of HTTP clients.", LiveGauge())
 WORKERS = _named("gauge", "relay_workers", "Worker processes that accept connections.", LiveGauge())
 WORKER_MEMORY = _named(
     "gauge", "relay_worker_memory_bytes", "Resident memory of each worker process.", ProcessGauge()

@@ -241,6 +241,9 @@ class HttpSection(_Section):
     listen_tls: Listen = Field(
         (), description="address:port of those under TLS, with the certificate of [smtp]."
     )
+    proxy_from: Networks = Field(
+        (), description="Load balancers whose connections begin with a PROXY header, as in [smtp]."
+    )
     public_url: Annotated[str, AfterValidator(_base_url)] = Field(
         "",
         description="How others reach them, https://relay.example.com: links in mail and notifications begin"

@@ -24,20 +24,23 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "maillog": frozenset({"submission", "outcome"}),
     "resolver": frozenset({"metrics"}),
     "httpc": frozenset({"resolver"}),
-    "httpd": frozenset({"metrics"}),
+    "accept": frozenset({"submission", "maillog", "metrics"}),
+    "httpd": frozenset({"submission", "accept", "maillog", "metrics"}),
     "store": PURE | {"metrics"},
     "queue": frozenset({"submission", "outcome", "quotas", "store", "metrics"}),
     "record": PURE | {"store", "queue"},
     "intake": PURE | {"store", "queue", "record", "maillog", "metrics"},
     "control": PURE | {"store", "queue", "resolver", "httpc"},
-    "session": frozenset({"submission", "intake", "control", "maillog", "metrics"}),
+    "session": frozenset({"submission", "accept", "intake", "control", "maillog", "metrics"}),
     # The connection, its commands without effect and its limits are those of every SMTP server of ours.
-    "reports": frozenset({"submission", "signing", "outcome", "queue", "session", "maillog", "metrics"}),
+    "reports": frozenset(
+        {"submission", "signing", "outcome", "queue", "session", "accept", "maillog", "metrics"}
+    ),
     "delivery": frozenset({"submission", "outcome", "queue", "resolver", "httpc", "maillog", "metrics"}),
     "feedback": frozenset(
         {"submission", "outcome", "signing", "store", "queue", "httpc", "maillog", "metrics"}
     ),
-    "api": PURE | {"intake", "control", "httpd", "metrics"},
+    "api": PURE | {"intake", "control", "httpd", "maillog", "metrics"},
     "console": frozenset({"submission", "outcome", "control", "httpd"}),
     "cli": PURE | {"settings", "control", "app"},
 }

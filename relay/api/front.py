@@ -29,8 +29,9 @@ from relay.api.wire import Wire, is_json, unread, wire_of
 from relay.authorization.context import Circumstances, context_of_call
 from relay.control.authentication import KeyHolders
 from relay.control.ground import ControlError, Ground
-from relay.httpd import Log, Request, Response, Route
+from relay.httpd import Request, Response, Route
 from relay.intake import Intake
+from relay.maillog import Log
 from relay.submission.submission import Client
 
 _PREFIX = "/v2/email/"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from relay.api.front import APISettings, Front
@@ -173,7 +173,9 @@ def build(settings: Settings, store: Store, secrets: Secrets, lease: Lease, log:
         listener=Listener(_handler(on, intake), SMTPSession, pair.context),
         reports=Listener(_hearing(on, intake, return_paths), ReportSession, pair.context),
         readiness=readiness,
-        http=HTTPListener(_routes_of_http(on, intake, readiness), pair.context, log),
+        http=HTTPListener(
+            _routes_of_http(on, intake, readiness), pair.context, _networks(settings.http.proxy_from), log
+        ),
     )
 
 
@@ -275,12 +277,15 @@ def _report_settings(settings: Settings) -> ReportSettings:
     # A report may have the whole message in it that it is about.
     most = settings.smtp.max_message_bytes + _REPORT_BYTES
     return ReportSettings(
-        settings.relay.hostname, most, settings.smtp.idle_seconds, proxies=_proxies(settings)
+        settings.relay.hostname,
+        most,
+        settings.smtp.idle_seconds,
+        proxies=_networks(settings.smtp.proxy_from),
     )
 
 
-def _proxies(settings: Settings) -> tuple[Network, ...]:
-    return tuple(parse_network(text) for text in settings.smtp.proxy_from)
+def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    return tuple(map(parse_network, texts))
 
 
 def _api_settings(settings: Settings) -> APISettings:
@@ -302,7 +307,7 @@ def _session_settings(settings: Settings) -> SessionSettings:
         max_auth_failures=smtp.max_auth_failures,
         max_auth_failures_per_address=smtp.max_auth_failures_per_address,
         auth_failures_seconds=smtp.auth_failures_seconds,
-        proxies=_proxies(settings),
+        proxies=_networks(smtp.proxy_from),
         allow_plaintext_auth=smtp.allow_plaintext_auth,
         enhanced_status_codes=smtp.enhanced_status_codes,
     )

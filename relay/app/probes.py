@@ -220,8 +220,8 @@ def _said(settings: Settings, endpoint: Endpoint) -> str:
     """What a server says first; one of HTTP is asked whether it lives."""
     host = _own_address(endpoint)
     # Who connects to an address of its own machine comes from that address: maybe a named load balancer's.
-    is_smtp = endpoint.protocol == "smtp"
-    is_proxy = is_smtp and is_within(host, map(parse_network, settings.smtp.proxy_from))
+    section = settings.http if endpoint.protocol == "http" else settings.smtp
+    is_proxy = is_within(host, map(parse_network, section.proxy_from))
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # it is only asked who it is

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay import metrics
+from relay.accept.sparing import Sparing
 from relay.maillog import Log
 from relay.queue.reports import LateReport, Reported, Reports
 from relay.queue.values import StoreUnavailable
@@ -20,7 +21,7 @@ from relay.reports.belief import believed, is_bad, notice
 from relay.reports.reading import read
 from relay.reports.report import Kind, Report
 from relay.session import replies
-from relay.session.limits import Connections, Sparing
+from relay.session.limits import Connections
 from relay.session.replies import Reply
 from relay.signing.return_path import SECONDS_OF_A_DAY, Keys, Rejection, decode
 from relay.submission.address import Mailbox

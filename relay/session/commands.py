@@ -13,8 +13,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 
 from relay.session import replies
-from relay.session.origin import Arrival
-from relay.session.stream import Host, SMTPStream
+from relay.session.stream import Arrival, Host, SMTPStream
 
 Write = Callable[[bytes], Awaitable[None]]
 

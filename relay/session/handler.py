@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from relay import metrics
+from relay.accept.origin import Origin
+from relay.accept.sparing import Sparing
 from relay.control.authentication import Failure
 from relay.intake import Intake, Receipt
 from relay.maillog import Log
 from relay.session import replies
-from relay.session.limits import Connections, Logins, Sparing
-from relay.session.origin import Origin
+from relay.session.limits import Connections, Logins
 from relay.session.replies import Reply
 from relay.session.sasl import Login
 from relay.submission.answer import Answer, Reason, Refused

@@ -11,22 +11,15 @@ made with 240 bits of chance, so that what is bounded here is load and log, not 
 
 from __future__ import annotations
 
-import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from relay.maillog import Log
+from relay.accept.sparing import MOST_REMEMBERED, LeakyCounts
 
-_MOST_REMEMBERED = 20_000
 _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 8.0
 _MOST_WAITING = 10
-_LINES_AT_ONCE = 100
-_LINES_PER_SECOND = 2.0
-
-
 # An account has at most so many times the connections that it leaves free: three quarters, if it is alone.
 _ACCOUNT_SHARE = 3
 
@@ -65,27 +58,6 @@ class Connections:
             del self._of_accounts[account_id]
 
 
-class LeakyCounts:
-    """A count for each key that grows by one and leaks steadily, for a bounded number of keys."""
-
-    def __init__(self, leak_per_second: float) -> None:
-        self._leak_per_second = leak_per_second
-        self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def count(self, key: str, now: float) -> float:
-        count, at = self._seen.get(key, (0.0, now))
-        return max(count - (now - at) * self._leak_per_second, 0.0)
-
-    def add(self, key: str, now: float) -> float:
-        """The count with one more."""
-        count = self.count(key, now) + 1
-        self._seen[key] = (count, now)
-        self._seen.move_to_end(key)
-        if len(self._seen) > _MOST_REMEMBERED:
-            self._seen.popitem(last=False)
-        return count
-
-
 class Logins:
     """Which logins are looked at, and how long the answer to a failed one waits."""
 
@@ -108,7 +80,7 @@ class Logins:
     def succeeded(self, network: str, username: str) -> None:
         self._known[network, username] = None
         self._known.move_to_end((network, username))
-        if len(self._known) > _MOST_REMEMBERED:
+        if len(self._known) > MOST_REMEMBERED:
             self._known.popitem(last=False)
 
     def failed(self, network: str, username: str, now: float) -> float:
@@ -126,23 +98,3 @@ class Logins:
             self._waiting[network] -= 1
             if not self._waiting[network]:
                 del self._waiting[network]
-
-
-class Sparing:
-    """A log for lines that strangers cause: a hundred at once, then two a second; the rest is counted."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._written = LeakyCounts(_LINES_PER_SECOND)
-        self._left_out = 0
-
-    def __call__(self, event: str, *, level: str = "warning", **fields: Any) -> None:
-        now = time.monotonic()
-        if self._written.count("", now) + 1 > _LINES_AT_ONCE:
-            self._left_out += 1
-            return
-        self._written.add("", now)
-        if self._left_out:
-            fields["left_out"] = self._left_out
-        self._log(event, level=level, **fields)
-        self._left_out = 0

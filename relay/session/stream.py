@@ -17,15 +17,18 @@ import ssl
 import string
 import traceback
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from aiosmtpd.smtp import SMTP
 
 from relay import metrics
+from relay.accept.acceptor import HANDSHAKE_SECONDS
+from relay.accept.origin import Origin
+from relay.accept.sparing import Sparing
 from relay.maillog import Log
 from relay.session import replies
-from relay.session.limits import Connections, Sparing
-from relay.session.origin import Arrival
+from relay.session.limits import Connections
 from relay.session.replies import Reply
 from relay.submission.principal import Network
 
@@ -33,7 +36,6 @@ _STREAM_BYTES = 64 * 1024
 # RFC 5321 section 4.5.3.1.4 has 512 and lets extensions add; RFC 4954 section 4 wants 12,288 for AUTH.
 _LONGEST_COMMAND = 2048
 LONGEST_AUTH_LINE = 12_288
-HANDSHAKE_SECONDS = 30.0
 _LEAST_BYTES_PER_SECOND = 1024
 _GRACE_SECONDS = 2.0
 # The rate of the data is looked at after so long, and then every so often.
@@ -83,6 +85,15 @@ class Host(Protocol):
 
     @property
     def log_sparingly(self) -> Sparing: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A connection that becomes a session; one that is not admitted, to be told so."""
+
+    origin: Origin
+    implicit_tls: bool
+    is_admitted: bool
 
 
 class SMTPStream(SMTP):

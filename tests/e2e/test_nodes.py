@@ -8,23 +8,39 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPSConnection
 from itertools import count
 from typing import NamedTuple
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from sqlalchemy import create_engine, make_url, text
 
 from relay.app.recorder import Recorder
 from relay.store.secrets import create_key_file
 from relay.submission.identifiers import parse_ses_message_id
+from tests.support.aws import Key, key_of
 from tests.support.dkim_verifier import verifies
-from tests.support.gateway import DELEGATE, OWNER, Gateway, Login, arn, grant, transact, user_arn
+from tests.support.gateway import DELEGATE, OWNER, REGION, Gateway, Login, arn, grant, transact, user_arn
 from tests.support.nodes import Balancer, join, node, stop
 
 OWNED = arn("owner.example")
 # R8: within a second on every node; the command itself takes most of it.
 REVOKED_SECONDS = 1.0
+FROM_ONE_ADDRESS = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": "ses:*",
+            "Resource": "*",
+            "Condition": {"IpAddress": {"aws:SourceIp": "127.0.0.98"}},
+        }
+    ],
+}
 _accounts = count(555_555_555_500)
 
 
@@ -185,6 +201,27 @@ def test_api_answers_through_haproxy(nodes):
     host, port = nodes.balancer.api
     with urllib.request.urlopen(f"https://{host}:{port}/readyz", context=context, timeout=10) as answer:
         assert answer.read() == b"relay: ready\n"
+
+
+def test_api_sees_the_clients_address_through_haproxy(nodes):
+    """A policy that asks for it decides on the client's, not on HAProxy's."""
+    key = key_of(nodes.first, "mobile", policy=FROM_ONE_ADDRESS)
+    assert call(nodes, key, "127.0.0.98") == 200
+    assert call(nodes, key, "127.0.0.97") == 403
+
+
+def call(nodes: Nodes, key: Key, source: str) -> int:
+    """The status of an API call through HAProxy from an address of this machine."""
+    host, port = nodes.balancer.api
+    url, body = f"https://{host}:{port}/", "Action=GetSendQuota&Version=2010-12-01"
+    signed = AWSRequest("POST", url, {"Content-Type": "application/x-www-form-urlencoded"}, body)
+    SigV4Auth(Credentials(key.access_key_id, key.secret_access_key), "ses", REGION).add_auth(signed)
+    context = ssl.create_default_context(cafile=str(nodes.first.directory / "relay.crt"))
+    context.check_hostname = False
+    connection = HTTPSConnection(host, port, context=context, source_address=(source, 0), timeout=10)
+    with closing(connection):
+        connection.request("POST", "/", body, dict(signed.headers))
+        return connection.getresponse().status
 
 
 def test_both_kinds_of_listener_hand_on_the_clients_address(nodes):

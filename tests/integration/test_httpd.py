@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay import httpd
+from relay import httpd, metrics
 from relay.app.certificate import self_signed
 from relay.httpd import HTTPListener, Request, Response, Route, plain
+from relay.submission.principal import parse_network
+from tests.support.proxy import addresses, v2
 
 LIMIT = 100
+PROXY = "127.0.0.9"
 
 
 class Site:
@@ -38,6 +41,7 @@ class Site:
                 Route("/slow", frozenset({"GET"}), self.slow),
             ],
             self.tls,
+            (parse_network(PROXY),),
             lambda event, **fields: self.logged.append({"event": event, **fields}),
         )
 
@@ -68,9 +72,11 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     await one.listener.drain(1)
 
 
-async def talk(site: Site, octets: bytes, *, then: bytes = b"", seconds: float = 10) -> bytes:
+async def talk(
+    site: Site, octets: bytes, *, then: bytes = b"", seconds: float = 10, peer: str = "127.0.0.1"
+) -> bytes:
     """Everything that comes back until the server closes; ``then`` is sent a moment later."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port, local_addr=(peer, 0))
     writer.write(octets)
     if then:
         await asyncio.sleep(0.1)
@@ -135,6 +141,48 @@ async def test_every_answer_says_what_a_browser_must_not_do(site):
 async def test_client_behind_a_proxy_of_this_machine(site, fields, client, is_local):
     await talk(site, get("/echo/x", *fields))
     assert (site.seen[0].client, site.seen[0].is_local) == (client, is_local)
+
+
+async def test_client_is_whom_a_named_load_balancer_says(site):
+    header = v2(0x21, 0x11, addresses("198.51.100.7", "127.0.0.1"))
+    octets = header + get("/echo/x", "X-Forwarded-For: 203.0.113.9")
+    assert status(await talk(site, octets, peer=PROXY)) == 200
+    assert (site.seen[0].client, site.seen[0].is_local) == ("198.51.100.7", False)
+
+
+async def test_load_balancer_that_speaks_for_itself_is_the_client(site):
+    """HAProxy's look whether we are ready."""
+    assert status(await talk(site, v2(0x20, 0x00, b"") + get("/echo/x"), peer=PROXY)) == 200
+    assert site.seen[0].client == PROXY
+
+
+async def test_load_balancer_without_its_header_gets_no_answer(site):
+    assert await talk(site, get("/echo/x"), peer=PROXY) == b""
+    assert site.seen == []
+    [line] = site.logged
+    assert (line["event"], line["peer"]) == ("PROXY header refused", PROXY)
+
+
+async def test_header_of_a_load_balancer_from_anybody_else_is_no_request(site):
+    header = v2(0x21, 0x11, addresses("198.51.100.7", "127.0.0.1"))
+    assert status(await talk(site, header + get("/echo/x"))) == 400
+    assert site.seen == []
+
+
+async def test_connections_are_counted_until_they_end(site):
+    before = metrics.HTTP_CONNECTIONS.own
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    await until(lambda: metrics.HTTP_CONNECTIONS.own == before + 1)
+    writer.close()
+    await until(lambda: metrics.HTTP_CONNECTIONS.own == before)
+    await talk(site, get("/echo/x"), peer=PROXY)
+    await until(lambda: metrics.HTTP_CONNECTIONS.own == before)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.005)
 
 
 async def test_tls_listener_says_so(site):

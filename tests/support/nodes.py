@@ -28,6 +28,7 @@ def node(number: int, directory: Path, recorder: Recorder, **settings: str) -> G
     settings = {
         "RELAY_RELAY__NODE": f"node{number}",
         "RELAY_SMTP__PROXY_FROM": _BALANCER,
+        "RELAY_HTTP__PROXY_FROM": _BALANCER,
         **settings,
     }
     one = Gateway(directory, recorder, address(number), **settings)

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relay.session.proxy_protocol import LONGEST, ProxyError, ProxyHeader, parse
+from relay.accept.proxy_protocol import LONGEST, ProxyError, ProxyHeader, parse
 from relay.submission.principal import Network, is_within, network_of
 
 _HEADER_SECONDS = 5.0
@@ -23,36 +23,27 @@ class Origin:
     is_local: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A connection that becomes a session; one that is not admitted, to be told so."""
-
-    origin: Origin
-    implicit_tls: bool
-    is_admitted: bool
-
-
 async def origin_of(connection: socket.socket, peer: str, proxies: Sequence[Network]) -> Origin:
     """Whose connection it is; of a named peer the PROXY header is read first, and nothing behind it.
 
     ProxyError if it has none, OSError if the peer goes away.
     """
-    own = _plain(peer)
+    own = plain_address(peer)
     if not is_within(own, proxies):
-        return Origin(own, network_of(own), _is_loopback(own))
+        return Origin(own, network_of(own), is_loopback(own))
     header = await _read_header(connection)
-    client = _plain(header.client) if header.client else own
-    return Origin(client, network_of(client), _is_loopback(own) and _is_loopback(client))
+    client = plain_address(header.client) if header.client else own
+    return Origin(client, network_of(client), is_loopback(own) and is_loopback(client))
 
 
-def _plain(address: str) -> str:
-    """Without a zone, and IPv4 within IPv6 as IPv4."""
+def plain_address(address: str) -> str:
+    """Without a zone, and IPv4 within IPv6 as IPv4; ValueError if it is none."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return str(mapped or parsed)
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.session.proxy_protocol import LONGEST, ProxyError, ProxyHeader, parse
+from relay.accept.proxy_protocol import LONGEST, ProxyError, ProxyHeader, parse
 from tests.support.proxy import SIGNATURE, addresses, tlv, v2
 
 V4, V6 = addresses("192.0.2.7", "198.51.100.1"), addresses("2001:db8::7", "2001:db8::1")

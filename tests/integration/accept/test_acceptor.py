@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.session.listener import Listener
+from relay import metrics
+from relay.accept.acceptor import Acceptor
+from relay.accept.origin import Origin
 
 SECONDS = 10.0
 
@@ -20,14 +22,18 @@ def listening() -> Iterator[socket.socket]:
         yield sock
 
 
-class Taken(Listener):  # type: ignore[type-arg]
+async def nobody(_connection: socket.socket, _origin: Origin, _with_tls: bool) -> bool:
+    raise AssertionError("nothing is to speak")
+
+
+class Taken(Acceptor):
     """Keeps what it accepts."""
 
     def __init__(self) -> None:
-        super().__init__(None, None, None)  # type: ignore[arg-type]
+        super().__init__(nobody, metrics.CONNECTIONS, 100, (), lambda event, **_: None)
         self.taken: list[socket.socket] = []
 
-    def _arrive(self, connection: socket.socket, peer: str, implicit_tls: bool) -> None:
+    def _arrive(self, connection: socket.socket, peer: str, with_tls: bool) -> None:
         self.taken.append(connection)
 
     async def count(self, wanted: int) -> None:
@@ -36,7 +42,7 @@ class Taken(Listener):  # type: ignore[type-arg]
                 await asyncio.sleep(0.001)
 
     def close(self) -> None:
-        self.stop_accepting()
+        self.stop()
         for connection in self.taken:
             connection.close()
 
@@ -46,40 +52,40 @@ def connect(to: socket.socket) -> socket.socket:
 
 
 async def test_connection_that_nobody_else_takes_is_taken(listening, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("relay.session.listener._has_more_than_another", lambda: True)
-    listener = Taken()
-    listener.start([(listening.dup(), False)])
+    monkeypatch.setattr(Acceptor, "_has_more_than_another", lambda _: True)
+    acceptor = Taken()
+    acceptor.start([(listening.dup(), False)])
     with connect(listening), connect(listening):
-        await listener.count(2)
-    listener.close()
+        await acceptor.count(2)
+    acceptor.close()
 
 
 async def test_connection_that_another_takes_leaves_it_listening(listening, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("relay.session.listener._has_more_than_another", lambda: True)
-    listener, theirs = Taken(), []
-    listener.start([(listening.dup(), False)])
+    monkeypatch.setattr(Acceptor, "_has_more_than_another", lambda _: True)
+    acceptor, theirs = Taken(), []
+    acceptor.start([(listening.dup(), False)])
     for _ in range(3):
         with connect(listening):
             theirs.append(listening.accept()[0])  # before it had a look
             await asyncio.sleep(0.05)
-        assert listener.taken == []
+        assert acceptor.taken == []
     with connect(listening):
         await asyncio.sleep(0.002)  # it has seen this one, and waits
         theirs.append(listening.accept()[0])
         await asyncio.sleep(0.05)
-    assert listener.taken == []
+    assert acceptor.taken == []
     with connect(listening):
-        await listener.count(1)
-    listener.close()
+        await acceptor.count(1)
+    acceptor.close()
     for connection in theirs:
         connection.close()
 
 
 async def test_connection_is_taken_at_once_by_who_has_no_more(listening, monkeypatch: pytest.MonkeyPatch):
     looks: list[bool] = [True, True, True]
-    monkeypatch.setattr("relay.session.listener._has_more_than_another", lambda: bool(looks and looks.pop()))
-    listener = Taken()
-    listener.start([(listening.dup(), False)])
+    monkeypatch.setattr(Acceptor, "_has_more_than_another", lambda _: bool(looks and looks.pop()))
+    acceptor = Taken()
+    acceptor.start([(listening.dup(), False)])
     with connect(listening):
-        await listener.count(1)
-    listener.close()
+        await acceptor.count(1)
+    acceptor.close()
