@@ -64,7 +64,7 @@ EDGES: dict[str, frozenset[str]] = {
     "httpcore2": frozenset({"httpc"}),
     "idna": frozenset({"submission"}),
     "prometheus_client": frozenset({"metrics"}),
-    "psycopg": frozenset(),  # SQLAlchemy finds it by its name in the URL
+    "psycopg": frozenset({"store"}),
     "pydantic": frozenset({"settings"}),
     "pydantic_settings": frozenset({"settings"}),
     "sqlalchemy": frozenset({"store", "queue"}),

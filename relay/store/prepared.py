@@ -22,10 +22,11 @@ from sqlalchemy.sql import ClauseElement
 Row = tuple[Any, ...]
 # Rows of a statement.  Few different texts, so that all of them stay prepared in every connection.
 _SIZES = (32, 16, 8, 4, 2, 1)
-# Values by their place: "?" here, "%s" there.
+# Values by their place, as the servers themselves want them: psycopg would read a long statement with its own
+# marks from end to end each time.
 _DIALECTS: dict[str, Dialect] = {
     "sqlite": sqlite.dialect(paramstyle="qmark"),
-    "postgresql": psycopg.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]
+    "postgresql": psycopg.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
 }
 
 
@@ -34,13 +35,19 @@ class Cursor(Protocol):
 
     @property
     def rowcount(self) -> int: ...
+    def execute(self, text: str, row: Row) -> Any: ...
     def fetchone(self) -> Row | None: ...
     def fetchall(self) -> list[Row]: ...
 
 
-def driver_of(connection: Connection) -> Any:
-    """The driver's own connection, within the same transaction; both have ``execute``."""
-    return connection.connection.driver_connection
+def cursor_of(connection: Connection) -> Any:
+    """A cursor of the driver that takes the texts of this module."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        return driver.cursor()
+    from psycopg import RawCursor  # an extra: not everybody has it
+
+    return RawCursor(driver)
 
 
 @contextmanager
@@ -53,7 +60,8 @@ def one_flight(connection: Connection) -> Iterator[None]:
     if connection.dialect.name == "sqlite":
         yield
         return
-    with driver_of(connection).pipeline():
+    driver: Any = connection.connection.driver_connection
+    with driver.pipeline():
         yield
 
 
@@ -71,7 +79,8 @@ class Prepared:
     def __call__(self, connection: Connection, *values: Any) -> Cursor:
         text, places = self._compiled(connection.dialect.name)
         row = values if places is None else tuple([values[place] for place in places])
-        cursor: Cursor = driver_of(connection).execute(text, row)
+        cursor: Cursor = cursor_of(connection)
+        cursor.execute(text, row)
         return cursor
 
     def many(self, connection: Connection, rows: Sequence[Row]) -> int:
@@ -79,7 +88,7 @@ class Prepared:
         text, places = self._compiled(connection.dialect.name)
         if places is not None:
             rows = [tuple([row[place] for place in places]) for row in rows]
-        cursor = driver_of(connection).cursor()
+        cursor = cursor_of(connection)
         cursor.executemany(text, rows)
         return int(cursor.rowcount)
 
@@ -100,9 +109,9 @@ class RowInsert:
         self._text = cache(self._compile)
 
     def __call__(self, connection: Connection, rows: Sequence[Row]) -> None:
-        driver = driver_of(connection)
         for some in _in_sizes(rows):
-            driver.execute(self._text(connection.dialect.name, len(some)), tuple(chain.from_iterable(some)))
+            text = self._text(connection.dialect.name, len(some))
+            cursor_of(connection).execute(text, tuple(chain.from_iterable(some)))
 
     def _compile(self, engine: str, size: int) -> str:
         statement = insert(self._table).values([self._parameters(row) for row in range(size)])

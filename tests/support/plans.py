@@ -32,10 +32,11 @@ _POSTGRESQL_INDEXED = ("Index Scan", "Index Only Scan", "Bitmap Index Scan")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One that was executed, with the parameters of its first row."""
+    """One that was executed, with the parameters of its first row; past SQLAlchemy if it ``is_raw``."""
 
     text: str
     parameters: Any
+    is_raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,18 @@ def recorded(store: Store) -> Iterator[list[Statement]]:
     found: dict[str, Statement] = {}
 
     def note(_connection: Any, _cursor: Any, text: str, parameters: Any, _context: Any, many: bool) -> None:
-        if text.lstrip().upper().startswith(_EXPLAINED):
-            found.setdefault(text, Statement(text, parameters[0] if many else parameters))
+        keep(Statement(text, parameters[0] if many else parameters))
+
+    def keep(one: Statement) -> None:
+        if one.text.lstrip().upper().startswith(_EXPLAINED):
+            found.setdefault(one.text, one)
 
     engines = (store._reader, store._writer)
     for engine in engines:
         event.listen(engine, "before_cursor_execute", note)
     statements: list[Statement] = []
     try:
-        with said_to_driver(lambda text, row: note(None, None, text, row, None, False)):
+        with said_to_driver(lambda text, row: keep(Statement(text, row, is_raw=True))):
             yield statements
     finally:
         for engine in engines:
@@ -83,33 +87,26 @@ def said_to_driver(note: Callable[[str, Any], None]) -> Iterator[None]:
     """Every statement that goes past SQLAlchemy within the block, with the parameters of its first row."""
 
     class Told:
-        def __init__(self, driver: Any) -> None:
-            self.driver = driver
+        def __init__(self, cursor: Any) -> None:
+            self.cursor = cursor
 
         def execute(self, text: str, row: Any = ()) -> Any:
             note(text, row)
-            return self.driver.execute(text, row)
+            return self.cursor.execute(text, row)
 
         def executemany(self, text: str, rows: Any) -> Any:
             note(text, rows[0])
-            return self.driver.executemany(text, rows)
+            return self.cursor.executemany(text, rows)
 
-        def cursor(self) -> Told:
-            return Told(self.driver.cursor())
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.cursor, name)
 
-        def pipeline(self) -> Any:
-            return self.driver.pipeline()
-
-        @property
-        def rowcount(self) -> int:
-            return int(self.driver.rowcount)
-
-    driver_of = prepared.driver_of
-    prepared.driver_of = lambda connection: Told(driver_of(connection))
+    cursor_of = prepared.cursor_of
+    prepared.cursor_of = lambda connection: Told(cursor_of(connection))
     try:
         yield
     finally:
-        prepared.driver_of = driver_of
+        prepared.cursor_of = cursor_of
 
 
 def explain(connection: Connection, statement: Statement) -> Plan:
@@ -140,9 +137,15 @@ def _of_tables(scanned: set[tuple[str, str | None]]) -> set[tuple[str, str | Non
 
 
 def _explain_postgresql(connection: Connection, statement: Statement) -> Plan:
-    answer = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement.text}", statement.parameters)
+    text = f"EXPLAIN (FORMAT JSON) {statement.text}"
+    if statement.is_raw:
+        answer = prepared.cursor_of(connection)
+        answer.execute(text, statement.parameters)
+    else:
+        answer = connection.exec_driver_sql(text, statement.parameters)
+    ((found,),) = answer.fetchall()
     steps, scanned = [], set()
-    for node, above in _nodes(answer.scalar_one()[0]["Plan"]):
+    for node, above in _nodes(found[0]["Plan"]):
         table, index = node.get("Relation Name"), node.get("Index Name")
         condition = node.get("Index Cond")
         steps.append(" ".join(filter(None, (node["Node Type"], table, index, condition))))
