@@ -108,7 +108,17 @@ def set_up(directory: Path, sink: Sink, workers: int, url: str | None, **more: s
     login = gateway.login("app")
     gateway.policy(identity, grant({"AWS": user_arn("app")}, identity))
     gateway.start()
+    await_workers(gateway)
     return gateway, login
+
+
+def await_workers(gateway: Gateway, starts: int = 1) -> None:
+    """Until all serve: the first one greets before the others listen, and would have all connections.
+
+    ``starts`` is how often the gateway was started by now.
+    """
+    while gateway.log().count(" ready workers=") < starts:
+        time.sleep(0.02)
 
 
 def listen(gateway: Gateway) -> str:
