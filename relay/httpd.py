@@ -66,8 +66,8 @@ class Request:
     """One request, whole.
 
     ``raw_path`` and ``query`` are as they came, ``path`` is decoded, ``parameters`` are the parts of it
-    that the route names.  ``client`` is the address of the peer, or whom a proxy on this machine says it
-    speaks for; ``is_local``: it came from this machine and through no proxy.
+    that the route names.  ``client`` is the address of the peer, or whom it speaks for: a load balancer of
+    the settings, or a proxy on this machine.  ``is_local``: it came from this machine and through no proxy.
     """
 
     method: str
