@@ -18,8 +18,15 @@ from relay.authorization.send import Send, send_of
 from relay.maillog import Log
 from relay.outcome.events import LISTENED
 from relay.queue.refusals import Refusal, Refusals
-from relay.queue.spool import CHUNK_BYTES, Committed, NewMessage, Spool, Stale
-from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, StoreUnavailable
+from relay.queue.spool import CHUNK_BYTES, Committed, Spool, Stale
+from relay.queue.values import (
+    Consignment,
+    Lease,
+    NewMessage,
+    QueuedMessage,
+    QueuedRecipient,
+    StoreUnavailable,
+)
 from relay.queue.writer import GroupWriter
 from relay.quotas.check import Charge, Exceeded
 from relay.quotas.exhausted import Exhausted

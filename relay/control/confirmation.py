@@ -12,7 +12,8 @@ from relay.authorization.identities import identity_arn
 from relay.control.ground import ControlError, Ground, letters, now
 from relay.control.proof import FAILED, PENDING, SUCCESS
 from relay.queue.own_mail import OwnMail, instant, letter, queued
-from relay.queue.spool import NewMessage, insert_messages
+from relay.queue.spool import insert_messages
+from relay.queue.values import NewMessage
 from relay.store import identities
 from relay.store.changes import ControlWrite
 from relay.store.identities import IdentityRow as IdentityRow  # pages know control only

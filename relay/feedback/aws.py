@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from relay.feedback import envelope, sns_message
 from relay.feedback.posting import NotPosted, Post
 from relay.feedback.signer import Signer
-from relay.queue.spool import NewMessage
+from relay.queue.values import NewMessage
 
 _NEEDS = "sns and sqs need boto3, which is not installed: pip install 'relay[aws]'"
 

@@ -16,8 +16,7 @@ from relay.outcome.event_rows import EventRow, read_events
 from relay.outcome.events import Complained
 from relay.outcome.report_mail import Letter
 from relay.queue.own_mail import OwnMail, queued
-from relay.queue.spool import NewMessage
-from relay.queue.values import Lease, QueuedMessage
+from relay.queue.values import Lease, NewMessage, QueuedMessage
 from relay.submission.identifiers import ses_message_id
 
 

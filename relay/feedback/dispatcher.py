@@ -27,8 +27,7 @@ from relay.outcome.event_rows import EventRow, read_events
 from relay.outcome.events import Mail
 from relay.queue.notifications import NewNotification
 from relay.queue.outbox import Notice, Outbox, Telling
-from relay.queue.spool import NewMessage
-from relay.queue.values import Consignment, Lease, QueuedMessage, StoreUnavailable
+from relay.queue.values import Consignment, Lease, NewMessage, QueuedMessage, StoreUnavailable
 from relay.submission.identifiers import ses_message_id
 
 _CLAIM_NOTICES = 200

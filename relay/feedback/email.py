@@ -17,7 +17,7 @@ from relay.feedback import envelope
 from relay.feedback.posting import Post
 from relay.feedback.signer import unsubscribe_url
 from relay.queue.own_mail import OwnMail, letter, queued
-from relay.queue.spool import NewMessage
+from relay.queue.values import NewMessage
 
 _TEXT = """\
 {event}

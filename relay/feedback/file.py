@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from relay.feedback import envelope
 from relay.feedback.posting import NotPosted, Post
-from relay.queue.spool import NewMessage
+from relay.queue.values import NewMessage
 
 
 @dataclass(frozen=True, slots=True)

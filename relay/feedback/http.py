@@ -11,7 +11,7 @@ from relay.feedback import envelope, sns_message
 from relay.feedback.posting import NotPosted, Post
 from relay.feedback.signer import Signer
 from relay.httpc import Answer, Client, Connections, NotReached, parse_url
-from relay.queue.spool import NewMessage
+from relay.queue.values import NewMessage
 from relay.store.secrets import Secrets
 
 # More of an answer than this nobody needs; what comes after it is not read.

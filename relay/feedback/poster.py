@@ -24,8 +24,7 @@ from relay.feedback.posting import Lane, NotPosted, Post, Way
 from relay.maillog import Log
 from relay.outcome.schedule import RetryPolicy
 from relay.queue.notifications import Notification, Notifications, Told, Waiting
-from relay.queue.spool import NewMessage
-from relay.queue.values import StoreUnavailable
+from relay.queue.values import NewMessage, StoreUnavailable
 from relay.store import topics
 from relay.store.engine import Store
 from relay.store.topics import Subscribed

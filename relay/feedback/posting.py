@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from relay.queue.notifications import Notification
-from relay.queue.spool import NewMessage
+from relay.queue.values import NewMessage
 from relay.store.topics import Subscribed, topic_arn
 from relay.submission.identifiers import notification_id
 

@@ -18,7 +18,7 @@ from relay.feedback import envelope, sns_message
 from relay.feedback.http import authorization, send
 from relay.feedback.posting import Post
 from relay.httpc import Client, Connections
-from relay.queue.spool import NewMessage
+from relay.queue.values import NewMessage
 from relay.store.secrets import Secrets
 
 

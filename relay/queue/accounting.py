@@ -6,18 +6,14 @@ Both are part of the transaction that accepts or settles, a statement each for a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from relay.outcome.outcome import Bounced, Deferred
-from relay.queue.values import Settled
+from relay.queue.values import NewMessage, Settled
 from relay.store import ledger, usage
 from relay.store.usage import Tally
 from relay.submission.identifiers import id_worker
-
-if TYPE_CHECKING:
-    from relay.queue.spool import NewMessage
 
 
 def count_accepted(connection: Connection, news: Sequence[NewMessage]) -> None:

@@ -26,8 +26,8 @@ from sqlalchemy import (
 )
 
 from relay.outcome.transitions import State
-from relay.queue.spool import NewMessage, insert_messages
-from relay.queue.values import Lease
+from relay.queue.spool import insert_messages
+from relay.queue.values import Lease, NewMessage
 from relay.queue.workers import now
 from relay.queue.writer import GroupWriter, Job, alone
 from relay.store.engine import Store

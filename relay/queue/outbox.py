@@ -18,8 +18,8 @@ from relay.outcome.transitions import State
 from relay.queue.claims import message_of
 from relay.queue.event_rows import new_row as new_row
 from relay.queue.notifications import NewNotification, insert_notifications
-from relay.queue.spool import NewMessage, insert_messages
-from relay.queue.values import Lease, QueuedMessage
+from relay.queue.spool import insert_messages
+from relay.queue.values import Lease, NewMessage, QueuedMessage
 from relay.queue.workers import now
 from relay.queue.writer import GroupWriter, alone
 from relay.store import changes

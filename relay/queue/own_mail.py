@@ -12,8 +12,7 @@ from typing import Any
 
 import orjson
 
-from relay.queue.spool import NewMessage
-from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
+from relay.queue.values import Lease, NewMessage, QueuedMessage, QueuedRecipient
 from relay.submission.identifiers import ses_message_id
 
 

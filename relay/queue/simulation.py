@@ -22,8 +22,7 @@ from relay.outcome.simulator import (
 )
 from relay.queue.event_rows import new_row
 from relay.queue.own_mail import OwnMail, queued
-from relay.queue.spool import NewMessage
-from relay.queue.values import Settled
+from relay.queue.values import NewMessage, Settled
 from relay.submission.identifiers import ses_message_id
 
 

@@ -25,12 +25,11 @@ from relay.queue import workers
 from relay.queue.accounting import count_accepted
 from relay.queue.event_rows import insert_events, new_row
 from relay.queue.suppression import notice_rows, suppressed_among
-from relay.queue.values import Lease, QueuedMessage, QueuedRecipient
+from relay.queue.values import Lease, NewMessage, QueuedMessage, QueuedRecipient
 from relay.queue.writer import GroupWriter, Job
-from relay.quotas.check import Charge, Exceeded
+from relay.quotas.check import Exceeded
 from relay.store import changes, quotas
 from relay.store.engine import Store
-from relay.store.ledger import Entry
 from relay.store.prepared import Prepared, Row, RowInsert, one_flight
 from relay.store.tables import body_chunk, message, recipient, spill, worker
 
@@ -54,28 +53,6 @@ _DELETE_CHUNKS = Prepared(delete(body_chunk).where(body_chunk.c.message_id == bi
 _SELECT_CHUNK = select(body_chunk.c.data).where(
     body_chunk.c.message_id == bindparam("id"), body_chunk.c.seq == bindparam("seq")
 )
-
-
-@dataclass(frozen=True, slots=True)
-class NewMessage:
-    """A message to be committed.
-
-    ``lease`` None leaves it for whoever claims it; ``record`` is JSON.  ``judged_on`` are the subjects
-    the decision read, in lower case, true as of change number ``judged_at``; empty for our own reports,
-    which have no ``charge`` either.  ``suppressed_reasons`` are those for which a recipient on the account's
-    suppression list is not sent to; ``entries`` go into owners' ledgers.
-    """
-
-    message: QueuedMessage
-    recipients: tuple[QueuedRecipient, ...]
-    record: str
-    lease: Lease | None
-    judged_at: int = 0
-    judged_on: frozenset[str] = frozenset()
-    spilled: bool = False
-    charge: Charge | None = None
-    suppressed_reasons: frozenset[str] = frozenset()
-    entries: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

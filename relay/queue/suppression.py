@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection
 
 from relay.outcome.bounce_types import ON_ACCOUNT_LIST
 from relay.queue.event_rows import new_row
-from relay.queue.values import QueuedRecipient, Settled
+from relay.queue.values import NewMessage, QueuedRecipient, Settled
 from relay.store import suppression
 from relay.store.suppression import BOUNCE
-
-if TYPE_CHECKING:
-    from relay.queue.spool import NewMessage
 
 # RFC 3463: to the sender the mailbox is as good as none.
 STATUS = "5.1.1"

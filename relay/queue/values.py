@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from relay.outcome.bounce_types import bounce_kind
 from relay.outcome.outcome import Attempt, Bounced, Outcome, Reply
+from relay.quotas.check import Charge
 from relay.store.engine import StoreUnavailable as StoreUnavailable  # delivery knows the queue only
+from relay.store.ledger import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,28 @@ class QueuedRecipient:
     domain: str
     attempts: int = 0
     delay_reported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to be committed.
+
+    ``lease`` None leaves it for whoever claims it; ``record`` is JSON.  ``judged_on`` are the subjects
+    the decision read, in lower case, true as of change number ``judged_at``; empty for our own reports,
+    which have no ``charge`` either.  ``suppressed_reasons`` are those for which a recipient on the account's
+    suppression list is not sent to; ``entries`` go into owners' ledgers.
+    """
+
+    message: QueuedMessage
+    recipients: tuple[QueuedRecipient, ...]
+    record: str
+    lease: Lease | None
+    judged_at: int = 0
+    judged_on: frozenset[str] = frozenset()
+    spilled: bool = False
+    charge: Charge | None = None
+    suppressed_reasons: frozenset[str] = frozenset()
+    entries: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ from relay.queue import workers
 from relay.queue.ids import Ids
 from relay.queue.retention import purge_bodies
 from relay.queue.settlement import Settlement
-from relay.queue.spool import NewMessage, Spool
-from relay.queue.values import Consignment, QueuedRecipient
+from relay.queue.spool import Spool
+from relay.queue.values import Consignment, NewMessage, QueuedRecipient
 from relay.queue.writer import GroupWriter, alone
 from relay.quotas.check import Charge
 from relay.quotas.window import UNLIMITED, Quota

@@ -25,9 +25,9 @@ from relay.queue.event_rows import new_row
 from relay.queue.notifications import DONE, NewNotification
 from relay.queue.notifications import _row as notification_row
 from relay.queue.retention import purge_bodies
-from relay.queue.spool import NewMessage, insert_messages
+from relay.queue.spool import insert_messages
 from relay.queue.steering import OPERATOR
-from relay.queue.values import QueuedMessage, QueuedRecipient
+from relay.queue.values import NewMessage, QueuedMessage, QueuedRecipient
 from relay.store import ledger as ledgers
 from relay.store.accounts import AccountRow
 from relay.store.changes import credential_subject, identity_subject

@@ -9,8 +9,7 @@ from sqlalchemy import Connection
 
 from relay.outcome.outcome import Attempt, Outcome, Phase, Reply
 from relay.queue.claims import claim, next_turn
-from relay.queue.spool import NewMessage
-from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, Settled
+from relay.queue.values import Consignment, Lease, NewMessage, QueuedMessage, QueuedRecipient, Settled
 from relay.queue.workers import now
 
 _ids = itertools.count(1_000_000)

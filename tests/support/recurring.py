@@ -22,8 +22,8 @@ from relay.queue import claims, notifications, outbox, retention, revocation, wo
 from relay.queue.claims import Claims
 from relay.queue.outbox import Outbox
 from relay.queue.settlement import settle
-from relay.queue.spool import NewMessage, Spool, sweep_orphans
-from relay.queue.values import Consignment, Lease, QueuedMessage, QueuedRecipient, Settled
+from relay.queue.spool import Spool, sweep_orphans
+from relay.queue.values import Consignment, Lease, NewMessage, QueuedMessage, QueuedRecipient, Settled
 from relay.quotas.check import Charge
 from relay.quotas.window import UNLIMITED, Quota
 from relay.store import accounts, changes, directory, identities, ledger, turns, usage

@@ -16,8 +16,8 @@ from relay.outcome.reputation import Counts
 from relay.queue.refusals import Refusal, Refusals
 from relay.queue.sealer import Sealer
 from relay.queue.settlement import Settlement
-from relay.queue.spool import NewMessage, Spool, Stale, insert_messages
-from relay.queue.values import Consignment, Lease, Settled
+from relay.queue.spool import Spool, Stale, insert_messages
+from relay.queue.values import Consignment, Lease, NewMessage, Settled
 from relay.queue.writer import GroupWriter
 from relay.quotas.check import Charge, Exceeded
 from relay.quotas.window import UNLIMITED, Quota

@@ -12,9 +12,9 @@ from sqlalchemy import insert, select
 from relay.outcome.outcome import Attempt, Bounced, Deferred, Delivered, Outcome, Phase, Reply
 from relay.queue.settlement import Settlement
 from relay.queue.simulation import Simulation
-from relay.queue.spool import Committed, NewMessage, Spool
+from relay.queue.spool import Committed, Spool
 from relay.queue.suppression import Cause, suppress
-from relay.queue.values import Lease, Settled
+from relay.queue.values import Lease, NewMessage, Settled
 from relay.queue.writer import GroupWriter
 from relay.store import suppression
 from relay.store.engine import Store
