@@ -109,7 +109,7 @@ class _Queue:
     async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None:
         await self.claims.postpone(consignments, seconds)
 
-    async def leased(self) -> set[tuple[int, int]]:
+    async def leased(self) -> dict[tuple[int, int], int]:
         return await self.claims.leased()
 
     async def give_back(self, keys: Collection[tuple[int, int]]) -> None:

@@ -39,6 +39,7 @@ _DRAIN_SESSIONS_SECONDS = 12.0
 _DRAIN_DELIVERY_SECONDS = 10.0
 _DRAIN_HTTP_SECONDS = 2.0
 _RECLAIM_SECONDS = 1.5
+_BEAT_AGAIN_SECONDS = 1.0
 _MACHINE_SECONDS = 1.0
 # Containers made since the last look, and looks of each kind before the next wider one.
 _COLLECTION = (20_000, 20, 20)
@@ -194,7 +195,7 @@ class _Worker:
     async def _beat(self) -> None:
         """Say that we live.  While nobody hears it for too long, nothing is sent."""
         while True:
-            at = time.monotonic()
+            at, pause = time.monotonic(), float(workers.HEARTBEAT_SECONDS)
             try:
                 is_ours = await self._parts.writer.submit(
                     alone(lambda connection: workers.beat(connection, self._lease))
@@ -203,8 +204,8 @@ class _Worker:
                     raise LeaseLost(f"worker {self._lease.worker_id}, epoch {self._lease.epoch}")
                 self._parts.delivery.renewed(at)
             except StoreUnavailable:
-                pass  # perhaps it comes back before the others take what we hold
-            await asyncio.sleep(workers.HEARTBEAT_SECONDS)
+                pause = _BEAT_AGAIN_SECONDS  # before the others take what we hold
+            await asyncio.sleep(pause)
 
     async def _reclaim(self) -> None:
         """Take back what dead workers held, a little apart from the other processes."""

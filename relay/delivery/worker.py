@@ -66,7 +66,7 @@ class QueuePort(Protocol):
     async def claim(self, limit: int, but: Collection[str]) -> Claimed: ...
     async def release(self, consignments: Sequence[Consignment]) -> None: ...
     async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None: ...
-    async def leased(self) -> set[tuple[int, int]]: ...
+    async def leased(self) -> dict[tuple[int, int], int]: ...
     async def give_back(self, keys: Collection[tuple[int, int]]) -> None: ...
     def body(self, of: QueuedMessage) -> AsyncIterator[bytes]: ...
 
@@ -114,7 +114,7 @@ class DeliveryWorker:
         self._postponing: set[asyncio.Task[None]] = set()
         # Message id and number of every recipient in our hands, and those that are ours by the store alone.
         self._held: set[tuple[int, int]] = set()
-        self._strays: set[tuple[int, int]] = set()
+        self._strays: dict[tuple[int, int], int] = {}
         self._renewed_at = time.monotonic()
         self._renewed = asyncio.Event()
         self.is_draining = False
@@ -189,22 +189,25 @@ class DeliveryWorker:
         """Give back what the store says is ours and is not in our hands: the connection to the store was
         lost in a commit, and we did not hear that a claim, or a message of our own, is in.
 
-        What is on its way from a commit to us is no stray yet: one is seen twice.
+        What is on its way from a commit to us is no stray yet: one is seen twice, and was not tried in
+        between, or it would be another claim that is on its way.
         """
-        found = await self._queue.leased() - self._held
-        strays, self._strays = found & self._strays, found - self._strays
+        leased = await self._queue.leased()
+        found = {key: attempts for key, attempts in leased.items() if key not in self._held}
+        strays = dict(found.items() & self._strays.items())
+        self._strays = dict(found.items() - strays.items())
         if strays:
             await self._queue.give_back(strays)
             self.log("strays returned", level="warning", recipients=len(strays))
 
     async def release(self, consignments: Sequence[Consignment]) -> None:
         """Give back what was not begun."""
-        for consignment in consignments:
-            self._held.difference_update(_keys(consignment))
         try:
             await self._queue.release(consignments)
         except StoreUnavailable:
             pass  # our lease ends with us, and somebody takes them then
+        for consignment in consignments:
+            self._held.difference_update(_keys(consignment))
 
     async def _claim(self) -> bool:
         """Whether there may be more to claim at once."""

@@ -96,24 +96,17 @@ class Claims:
         ]
         await self._writer.submit(alone(lambda connection: _postpone(connection, rows, seconds)))
 
-    async def leased(self) -> set[tuple[int, int]]:
-        """Message id and number of every recipient that is ours in the store."""
-        return await asyncio.to_thread(self._leased)
+    async def leased(self) -> dict[tuple[int, int], int]:
+        """Message id and number of every recipient that is ours in the store, and how often each was tried.
+
+        By the writer, so that whoever waited for an earlier batch has heard of it when this answers.
+        """
+        return await self._writer.submit(alone(lambda connection: leased(connection, self.lease)))
 
     async def give_back(self, keys: Collection[tuple[int, int]]) -> None:
         """The same as ``release``, for those that we know by their keys alone."""
         rows = [_key(message_id, number, self.lease) for message_id, number in keys]
         await self._writer.submit(alone(lambda connection: _release(connection, rows)))
-
-    def _leased(self) -> set[tuple[int, int]]:
-        ours = (
-            recipient.c.state == State.LEASED.value,
-            recipient.c.worker_id == self.lease.worker_id,
-            recipient.c.worker_epoch == self.lease.epoch,
-        )
-        with self._store.read() as connection:
-            rows = connection.execute(select(recipient.c.message_id, recipient.c.number).where(*ours))
-            return {(row.message_id, row.number) for row in rows}
 
     def _next_turn(self, but: Collection[str]) -> Turn:
         with self._store.read() as connection:
@@ -180,6 +173,17 @@ _LOOK = _look()
 
 
 # ---------------------------------------------------------------- within the writer's transaction
+
+
+def leased(connection: Connection, lease: Lease) -> dict[tuple[int, int], int]:
+    """``Claims.leased``."""
+    ours = (
+        recipient.c.state == State.LEASED.value,
+        recipient.c.worker_id == lease.worker_id,
+        recipient.c.worker_epoch == lease.epoch,
+    )
+    query = select(recipient.c.message_id, recipient.c.number, recipient.c.attempts).where(*ours)
+    return {(message_id, number): attempts for message_id, number, attempts in connection.execute(query)}
 
 
 def _release(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

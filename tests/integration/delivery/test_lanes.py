@@ -45,7 +45,7 @@ class Queue:
     settled: list[Settled] = field(default_factory=list)
     released: list[Consignment] = field(default_factory=list)
     postponed: list[Consignment] = field(default_factory=list)
-    stored: set[tuple[int, int]] = field(default_factory=set)  # what the store says is ours
+    stored: dict[tuple[int, int], int] = field(default_factory=dict)  # what the store says is ours
     given_back: set[tuple[int, int]] = field(default_factory=set)
 
     def settle(self, settled: Sequence[Settled]) -> asyncio.Future[None]:
@@ -69,8 +69,8 @@ class Queue:
     async def postpone(self, consignments: Sequence[Consignment], seconds: float) -> None:
         self.postponed += consignments
 
-    async def leased(self) -> set[tuple[int, int]]:
-        return set(self.stored)
+    async def leased(self) -> dict[tuple[int, int], int]:
+        return dict(self.stored)
 
     async def give_back(self, keys: Collection[tuple[int, int]]) -> None:
         self.given_back.update(keys)
@@ -536,7 +536,7 @@ async def test_what_is_ours_by_the_store_alone_is_given_back():
     """The commit of its claim was not heard of."""
     async with ScriptedPeer(replies={"DOT": STALL}).running() as peer, delivering(peer.port) as hop:
         held = hop.offer()
-        hop.queue.stored = {(held.message.id, 0), (4711, 2)}
+        hop.queue.stored = {(held.message.id, 0): 0, (4711, 2): 0}
         await hop.worker.return_strays()
         assert hop.queue.given_back == set()  # it may be on its way to us
         await hop.worker.return_strays()
@@ -548,7 +548,17 @@ async def test_what_is_settled_is_in_our_hands_no_more():
     async with ScriptedPeer().running() as peer, delivering(peer.port) as hop:
         done = hop.offer()
         await hop.settled(1)
-        hop.queue.stored = {(done.message.id, 0)}
+        hop.queue.stored = {(done.message.id, 0): 0}
         await hop.worker.return_strays()
         await hop.worker.return_strays()
-        assert hop.queue.given_back == hop.queue.stored
+        assert hop.queue.given_back == hop.queue.stored.keys()
+
+
+async def test_what_was_tried_between_two_looks_is_another_claim_on_its_way():
+    async with ScriptedPeer().running() as peer, delivering(peer.port) as hop:
+        for attempts in range(3):
+            hop.queue.stored = {(4711, 2): attempts}
+            await hop.worker.return_strays()
+        assert hop.queue.given_back == set()
+        await hop.worker.return_strays()
+        assert hop.queue.given_back == {(4711, 2)}

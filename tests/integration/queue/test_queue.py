@@ -212,6 +212,22 @@ class TestLeases:
             assert workers.reclaim(connection) == 1
         assert len(claim_now(store, alive)) == 1
 
+    async def test_what_is_leased_is_told_after_whose_claim_it_was(self, store, spool, writer, lease):
+        """What is ours in the store and not in our hands would be given back, and go out twice."""
+        claims, in_hand = Claims(store, writer, lease), set()
+        for _ in range(20):
+            await spool.enqueue(new_message())
+
+        async def claim() -> None:
+            while len(in_hand) < 20:
+                for one in (await claims.claim(1)).consignments:
+                    in_hand.add((one.message.id, 0))
+
+        claiming = asyncio.create_task(claim())
+        while not claiming.done():
+            assert (await claims.leased()).keys() <= in_hand
+        assert len(await claims.leased()) == 20
+
     async def test_silent_worker_loses_its_lease(self, store, spool, lease, monkeypatch):
         await spool.enqueue(new_message(lease=lease))
         living, vigil = register(store), workers.Vigil()
