@@ -53,6 +53,9 @@ class Job(Generic[Result]):
     submitted_at: float = field(init=False)
 
 
+_Answer = tuple[Job[Any], Any]
+
+
 class GroupWriter:
     """The one writer of a process.  All methods are called on the event loop."""
 
@@ -183,11 +186,12 @@ class GroupWriter:
         is_under_way = self._busy or bool(self._pending)
         self._watchdog = self._loop.call_later(_WATCH_SECONDS, self._watch) if is_under_way else None
 
-    def _answered(self, batch: Sequence[Job[Any]], answers: Sequence[Any]) -> None:
+    def _answered(self, answers: Sequence[_Answer]) -> None:
+        """Everybody hears in the order in which it was done: an outcome before the claim that follows it."""
         self._busy = False
         self._under_way = ()
-        self._was_refused = any(isinstance(answer, StoreUnavailable) for answer in answers)
-        for job, answer in zip(batch, answers, strict=True):
+        self._was_refused = any(isinstance(answer, StoreUnavailable) for _, answer in answers)
+        for job, answer in answers:
             if job.done.done():  # its waiter was cancelled; what was written stays written
                 continue
             if isinstance(answer, BaseException):
@@ -202,30 +206,29 @@ class GroupWriter:
         assert self._loop is not None
         while (batch := self._batches.get()) is not None:
             answers = self._write(batch)
-            self._loop.call_soon_threadsafe(self._answered, batch, answers)
+            self._loop.call_soon_threadsafe(self._answered, answers)
             try:
                 self._store.checkpoint_if_due()
             except Exception:  # noqa: S110  # the log only grows; the next batch tries again
                 pass
 
-    def _write(self, batch: Sequence[Job[Any]]) -> list[Any]:
+    def _write(self, batch: Sequence[Job[Any]]) -> list[_Answer]:
         try:
             return self._transaction(batch)
         except StoreUnavailable as error:
-            return [error] * len(batch)
+            return [(job, error) for job in batch]
         except Exception as error:
             if len(batch) == 1:
-                return [error]
+                return [(batch[0], error)]
             return [answer for job in batch for answer in self._write([job])]
 
-    def _transaction(self, batch: Sequence[Job[Any]]) -> list[Any]:
-        answers: dict[Job[Any], Any] = {}
+    def _transaction(self, batch: Sequence[Job[Any]]) -> list[_Answer]:
+        answers: list[_Answer] = []
         with self._store.write() as connection:
             for run in dict.fromkeys(job.run for job in batch):
                 jobs = [job for job in batch if job.run == run]
-                results = run(connection, [job.payload for job in jobs])
-                answers.update(zip(jobs, results, strict=True))
-        return [answers[job] for job in batch]
+                answers += zip(jobs, run(connection, [job.payload for job in jobs]), strict=True)
+        return answers
 
 
 def alone(work: Callable[[Connection], Result]) -> Job[Result]:

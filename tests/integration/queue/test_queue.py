@@ -16,7 +16,7 @@ from relay.queue.claims import Claims
 from relay.queue.settlement import Settlement
 from relay.queue.spool import Committed, Spool, Stale, sweep_orphans
 from relay.queue.values import Claimed, Consignment, Lease
-from relay.queue.writer import GroupWriter
+from relay.queue.writer import GroupWriter, alone
 from relay.store.changes import control_write, newest
 from relay.store.engine import Store
 from relay.store.tables import attempt, body_chunk, message, outbox, recipient, spill
@@ -211,6 +211,29 @@ class TestLeases:
             workers.retire(connection, lease)
             assert workers.reclaim(connection) == 1
         assert len(claim_now(store, alive)) == 1
+
+    async def test_outcome_is_heard_of_before_the_claim_that_follows_it(
+        self, store, spool, settlement, writer, lease
+    ):
+        """The other way round a recipient would be in our hands no more just after it was claimed anew."""
+        news = [new_message(lease=lease) for _ in range(2)]
+        for new in news:
+            await spool.enqueue(new)
+        ones = [
+            settled(Consignment(new.message, new.recipients, lease), Deferred(1), Reply(451, None, "no"))
+            for new in news
+        ]
+        heard: list[str] = []
+        futures = {
+            "the first": settlement.settle(ones[:1]),
+            "the claim": writer.submit(alone(lambda connection: claim_due(connection, lease, 10))),
+            "the second": settlement.settle(ones[1:]),
+        }
+        for name, future in futures.items():
+            future.add_done_callback(lambda _, name=name: heard.append(name))
+        await asyncio.gather(*futures.values())
+        assert len(futures["the claim"].result()) == 2
+        assert heard == ["the first", "the second", "the claim"]
 
     async def test_what_is_leased_is_told_after_whose_claim_it_was(self, store, spool, writer, lease):
         """What is ours in the store and not in our hands would be given back, and go out twice."""

@@ -44,6 +44,21 @@ async def test_jobs_submitted_together_share_a_transaction(store: Store, writer:
     assert names(store) == {"j0", "j1", "j2"}
 
 
+async def test_everybody_hears_in_the_order_in_which_it_was_done(writer: GroupWriter):
+    """Jobs of a kind run together, so the last of them before one that was submitted earlier."""
+    heard: list[str] = []
+    kinds = {
+        "first": job("first"),
+        "between": alone(lambda c: _write(c, ["between"])),
+        "second": job("second"),
+    }
+    futures = {name: writer.submit(one) for name, one in kinds.items()}
+    for name, future in futures.items():
+        future.add_done_callback(lambda _, name=name: heard.append(name))
+    await asyncio.gather(*futures.values())
+    assert heard == ["first", "second", "between"]
+
+
 async def test_lone_client_does_not_wait_for_the_window(writer: GroupWriter):
     writer.transaction_opened()
     future = writer.submit(job("alone"))
