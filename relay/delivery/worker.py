@@ -18,6 +18,7 @@ from typing import Protocol
 from relay import metrics
 from relay.delivery.dialer import Dialer
 from relay.delivery.dialogue import Ended
+from relay.delivery.holdings import Holdings
 from relay.delivery.line import Line, ReuseLimits, Tried
 from relay.delivery.policies import Policies
 from relay.delivery.route import ByMX, Routes, Way, way_of
@@ -112,9 +113,7 @@ class DeliveryWorker:
         self._unsettled = 0
         self._settled = asyncio.Event()
         self._postponing: set[asyncio.Task[None]] = set()
-        # Message id and number of every recipient in our hands, and those that are ours by the store alone.
-        self._held: set[tuple[int, int]] = set()
-        self._strays: dict[tuple[int, int], int] = {}
+        self._holdings = Holdings()
         self._renewed_at = time.monotonic()
         self._renewed = asyncio.Event()
         self.is_draining = False
@@ -130,7 +129,7 @@ class DeliveryWorker:
 
     def offer(self, consignment: Consignment) -> None:
         """Take a message that is leased to us; its body is let go if too many wait in memory."""
-        self._held.update(_keys(consignment))
+        self._holdings.take(_keys(consignment))
         if any(one.domain == self._settings.simulator_domain for one in consignment.recipients):
             consignment = self._simulate(consignment)
             if not consignment.recipients:
@@ -188,14 +187,8 @@ class DeliveryWorker:
     async def return_strays(self) -> None:
         """Give back what the store says is ours and is not in our hands: the connection to the store was
         lost in a commit, and we did not hear that a claim, or a message of our own, is in.
-
-        What is on its way from a commit to us is no stray yet: one is seen twice, and was not tried in
-        between, or it would be another claim that is on its way.
         """
-        leased = await self._queue.leased()
-        found = {key: attempts for key, attempts in leased.items() if key not in self._held}
-        strays = dict(found.items() & self._strays.items())
-        self._strays = dict(found.items() - strays.items())
+        strays = self._holdings.strays(await self._queue.leased())
         if strays:
             await self._queue.give_back(strays)
             self.log("strays returned", level="warning", recipients=len(strays))
@@ -207,7 +200,7 @@ class DeliveryWorker:
         except StoreUnavailable:
             pass  # our lease ends with us, and somebody takes them then
         for consignment in consignments:
-            self._held.difference_update(_keys(consignment))
+            self._holdings.let_go(_keys(consignment))
 
     async def _claim(self) -> bool:
         """Whether there may be more to claim at once."""
@@ -219,6 +212,8 @@ class DeliveryWorker:
         except StoreUnavailable:
             return False
         if self.is_draining:
+            for consignment in claimed.consignments:
+                self._holdings.take(_keys(consignment))
             await self.release(claimed.consignments)
             return False
         for consignment in claimed.consignments:
@@ -284,8 +279,7 @@ class DeliveryWorker:
         return len(line.waiting.of(flow)) > free // 2 // max(line.waiting.keys, 1)
 
     def _postpone(self, consignment: Consignment, seconds: float) -> None:
-        """Back to the store, due in ``seconds``."""
-        self._held.update(_keys(consignment))
+        """Back to the store, due in ``seconds``; in our hands until it is there."""
         task = asyncio.ensure_future(self._put_off(consignment, seconds))
         self._postponing.add(task)
         task.add_done_callback(self._postponing.discard)
@@ -294,7 +288,7 @@ class DeliveryWorker:
         while True:
             try:
                 await self._queue.postpone([consignment], seconds)
-                self._held.difference_update(_keys(consignment))
+                self._holdings.let_go(_keys(consignment))
                 return
             except StoreUnavailable:
                 await asyncio.sleep(_SETTLE_RETRY_SECONDS)  # nobody else may take what we hold
@@ -444,7 +438,7 @@ class DeliveryWorker:
             self._report(one)
 
     def _done_with(self, settled: list[Settled]) -> None:
-        self._held.difference_update((one.message.id, one.recipient.number) for one in settled)
+        self._holdings.let_go((one.message.id, one.recipient.number) for one in settled)
         self._unsettled -= len(settled)
         self._settled.set()
 
@@ -463,8 +457,9 @@ class DeliveryWorker:
         if not is_last:
             self._submit([self._deferred(one)], is_last=True)
         else:
-            self._done_with(settled)
             consignment = Consignment(one.message, (one.recipient,), one.lease)
+            self._holdings.take(_keys(consignment))
+            self._done_with(settled)
             self._postpone(consignment, self._settings.retry.max_seconds)
 
     def _deferred(self, one: Settled) -> Settled:

@@ -1,9 +1,10 @@
 """Out of a worker's hands: what became of each recipient, in one transaction with who must be told.
 
 A settlement is fenced: it counts only while the recipient is leased to the worker and epoch that tried
-it.  A permanent failure is recorded only together with its outbox row, so that no crash can lose the
-notice; a delivery or a passing failure has one if somebody listens for it.  An address that is bad for good
-gets on the account's suppression list with it.  What moves the account's reputation is counted there too.
+it, and was not tried since.  A permanent failure is recorded only together with its outbox row, so that no
+crash can lose the notice; a delivery or a passing failure has one if somebody listens for it.  An address
+that is bad for good gets on the account's suppression list with it.  What moves the account's reputation is
+counted there too.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _SETTLE = Prepared(
         recipient.c.state == literal_column(f"'{State.LEASED.value}'"),
         recipient.c.worker_id == bindparam("by_worker"),
         recipient.c.worker_epoch == bindparam("by_epoch"),
+        # Said again after an answer that was lost, it must not count for a claim that came in between.
+        recipient.c.attempts == bindparam("by_attempts"),
     )
     .values(
         state=bindparam("to_state"),
@@ -47,7 +50,7 @@ _SETTLE = Prepared(
         settled_at=bindparam("to_settled_at"),
     ),
     *("to_state", "to_due_at", "to_attempts", "to_delay_reported", "to_last_reply", "to_settled_at"),
-    *("id", "n", "by_worker", "by_epoch"),
+    *("id", "n", "by_worker", "by_epoch", "by_attempts"),
 )
 _INSERT_ATTEMPT = RowInsert(
     attempt,
@@ -125,6 +128,7 @@ def _row(one: Settled) -> Row:
         one.recipient.number,
         one.lease.worker_id,
         one.lease.epoch,
+        one.recipient.attempts,
     )
 
 

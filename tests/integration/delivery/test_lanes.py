@@ -552,13 +552,3 @@ async def test_what_is_settled_is_in_our_hands_no_more():
         await hop.worker.return_strays()
         await hop.worker.return_strays()
         assert hop.queue.given_back == hop.queue.stored.keys()
-
-
-async def test_what_was_tried_between_two_looks_is_another_claim_on_its_way():
-    async with ScriptedPeer().running() as peer, delivering(peer.port) as hop:
-        for attempts in range(3):
-            hop.queue.stored = {(4711, 2): attempts}
-            await hop.worker.return_strays()
-        assert hop.queue.given_back == set()
-        await hop.worker.return_strays()
-        assert hop.queue.given_back == {(4711, 2)}

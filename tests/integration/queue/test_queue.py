@@ -166,6 +166,24 @@ class TestSettlement:
         assert [states[new.message.id] for new in news] == ["delivered", "leased", "delivered"]
         assert len(rows(store, attempt)) == 2
 
+    async def test_settling_again_does_not_count_for_the_claim_that_followed(
+        self, store, spool, settlement, lease
+    ):
+        """The answer to the first was lost with the connection, and what it deferred was claimed anew."""
+        new = new_message(lease=lease)
+        await spool.enqueue(new)
+        one = Consignment(new.message, new.recipients, lease)
+        late = settled(one, Deferred(1), Reply(451, None, "later"))
+        await settlement.settle([late])
+        [again] = claim_now(store, lease)
+        await settlement.settle([late])
+        [row] = rows(store, recipient)
+        assert (row.state, row.attempts) == ("leased", 1)
+        await settlement.settle([settled(again, Delivered())])
+        [row] = rows(store, recipient)
+        assert (row.state, row.attempts) == ("delivered", 2)
+        assert len(rows(store, attempt)) == 2
+
     async def test_settling_twice_counts_once(self, store, spool, settlement, lease):
         new = new_message(lease=lease)
         await spool.enqueue(new)
