@@ -18,9 +18,7 @@ from typing import Any
 
 from relay.authorization.decision import Account, Ground, Rules, named_owners, wanted
 from relay.authorization.identities import Identities, Identity
-from relay.authorization.policy import (
-    Policy,
-)
+from relay.authorization.policy import Policy
 from relay.authorization.send import Send
 from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.signing.dkim import SigningKey
