@@ -39,6 +39,10 @@ class HAProxy:
                     break
                 except OSError:
                     time.sleep(0.05)
+        while not self._stats.exists():  # it gets its name a moment after the ports listen
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < give_up_at, self.log()
+            time.sleep(0.01)
 
     def servers(self) -> list[dict[str, str]]:
         """What HAProxy says of each server: a row of its statistics."""
