@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay.authorization.decision import Account, Ground, Rules, named_owners, wanted
 from relay.authorization.identities import Identities, Identity
@@ -38,6 +37,7 @@ from relay.submission.principal import Principal, PrincipalKind
 POLL_SECONDS = 0.2
 _SILENT_SECONDS = 1.0
 MOST_BYTES = 128 * 1024 * 1024
+_MOST_GROUNDS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,16 @@ class Basis:
 
 
 KeysOf = Callable[[Identity], tuple[SigningKey, ...]]
+Found = tuple[Ground, KeysOf, Basis]
+
+
+class _Question(NamedTuple):
+    """What a ground depends on; one application's messages mostly have the same."""
+
+    principal: Principal
+    names: frozenset[tuple[str, str]]
+    owners: frozenset[str]
+    configuration_set: str | None
 
 
 class Directory:
@@ -71,6 +81,8 @@ class Directory:
         self._most_bytes = most_bytes
         self._entries: dict[str, Any] = {}
         self._bytes = 0
+        # Made of entries; none outlives a change, or an entry that had to go.
+        self._grounds: dict[_Question, Found] = {}
         self._fetching: list[set[str]] = []
         # Of its own: behind the look-ups of a thousand new sessions the feed would seem silent.
         self._feed_thread = ThreadPoolExecutor(1, "feed")
@@ -86,6 +98,8 @@ class Directory:
 
     def apply(self, feed: tuple[int, list[str] | None]) -> None:
         newest, subjects = feed
+        if subjects != []:
+            self._grounds.clear()
         if subjects is None:
             self._entries.clear()
             self._bytes = 0
@@ -130,7 +144,7 @@ class Directory:
         held = self._entries.get(credential_subject(principal.access_key_id), _MISSING)
         return held is _MISSING or _holds(held, principal, source_ip)
 
-    async def ground(self, send: Send) -> tuple[Ground, KeysOf, Basis] | None:
+    async def ground(self, send: Send) -> Found | None:
         """What ``decide`` needs for a submission, the keys of an identity, and the basis for the commit.
 
         None if the credential is gone or no longer active.
@@ -142,24 +156,39 @@ class Directory:
         ground, keys_of, basis = await self.ground_for_anyone(send)
         return ground, keys_of, Basis(min(change, basis.change), basis.subjects | {subject.lower()})
 
-    async def ground_for_anyone(self, send: Send) -> tuple[Ground, KeysOf, Basis]:
+    async def ground_for_anyone(self, send: Send) -> Found:
         """The same whether or not the principal has a credential: for what is only asked, never sent.
 
         The principal's account and user must exist.
         """
         entries, change = await self._get(_who(send.principal))
         own: Account = entries[account_subject(send.principal.account_id)]
-        names = _subjects(wanted(send, own.production, self._rules))
-        owners = named_owners(send)
-        rest, later = await self._get([*names.values(), *map(account_subject, owners)])
+        names = wanted(send, own.production, self._rules)
+        question = _Question(send.principal, names, named_owners(send), send.configuration_set)
+        held = self._grounds.get(question)
+        if held is not None:
+            return held
+        found = await self._find(question, entries, change)
+        # What changed meanwhile may have been read before it did.
+        if found[2].change == self.change:
+            if len(self._grounds) == _MOST_GROUNDS:
+                self._grounds.clear()
+            self._grounds[question] = found
+        return found
+
+    async def _find(self, question: _Question, entries: dict[str, Any], change: int) -> Found:
+        """The answer, when the entries of who asks are known already."""
+        principal, names, owners, _ = question
+        subjects = {(account_id, name): identity_subject(account_id, name) for account_id, name in names}
+        rest, later = await self._get([*subjects.values(), *map(account_subject, owners)])
         entries |= rest
-        sets, last = await self._get(_sets(send, entries))
+        sets, last = await self._get(_sets(question, entries))
         basis = Basis(min(change, later, last), frozenset(map(str.lower, (*entries, *sets))))
         ground = Ground(
-            account=own,
-            user_policies=self._user_policies(send.principal, entries),
+            account=entries[account_subject(principal.account_id)],
+            user_policies=self._user_policies(principal, entries),
             identities=Identities(
-                {name: tuple([one.identity for one in entries[of]]) for name, of in names.items()}
+                {name: tuple([one.identity for one in entries[of]]) for name, of in subjects.items()}
             ),
             owners={
                 owner: found for owner in owners if (found := entries[account_subject(owner)]) is not None
@@ -233,6 +262,7 @@ class Directory:
         entry = self._entries.pop(subject, _MISSING)
         if entry is not _MISSING:
             self._bytes -= size_of(entry)
+            self._grounds.clear()
 
 
 _MISSING = object()
@@ -251,16 +281,10 @@ def _who(principal: Principal) -> list[str]:
     return subjects
 
 
-@lru_cache(maxsize=4096)
-def _subjects(names: frozenset[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """The subject of each identity; the same names come again and again."""
-    return {(account_id, name): identity_subject(account_id, name) for account_id, name in names}
-
-
-def _sets(send: Send, entries: dict[str, Any]) -> list[str]:
+def _sets(question: _Question, entries: dict[str, Any]) -> list[str]:
     """The set the message names, and those that are a default of an identity of the sender's account."""
-    own = send.principal.account_id
-    names = {send.configuration_set} if send.configuration_set else set()
+    own = question.principal.account_id
+    names = {question.configuration_set} if question.configuration_set else set()
     prefix = identity_subject(own, "")
     for subject, group in entries.items():
         if group and subject.startswith(prefix):

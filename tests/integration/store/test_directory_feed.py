@@ -283,6 +283,46 @@ async def test_basis_is_as_old_as_the_oldest_entry(side: Side) -> None:
     assert found[2].change == known
 
 
+# ---------------------------------------------------------------- grounds that were found before
+
+
+async def test_same_question_has_the_same_ground_until_something_changes(side: Side) -> None:
+    await side.directory.poll()
+    first = await side.directory.ground_for_anyone(await side.send())
+    again = await side.directory.ground_for_anyone(
+        await side.send(recipients=(parse_mailbox("c@other.example"),))
+    )
+    other = await side.directory.ground_for_anyone(await side.send(configuration_set="News"))
+    assert again is first
+    assert other is not first
+    accounts.create(side.ground, "somebody else", "333333333333")
+    await side.directory.poll()
+    later = await side.directory.ground_for_anyone(await side.send())
+    assert later is not first
+    assert later[2].change == side.directory.change, "each commit would have to look at what came since"
+
+
+async def test_ground_goes_with_an_entry_that_had_to_go(side: Side) -> None:
+    """The cache is bounded by its entries: a ground that kept one alive would count nowhere."""
+    await side.directory.poll()
+    send = await side.send()
+    first = await side.directory.ground_for_anyone(send)
+    side.directory._most_bytes = 1
+    assert await side.directory.credential("AKIANOBODY") is None
+    side.directory._most_bytes = 1 << 20
+    again = await side.directory.ground_for_anyone(send)
+    assert again is not first
+
+
+async def test_grounds_kept_are_few(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.store.directory._MOST_GROUNDS", 2)
+    await side.directory.poll()
+    for name in ("a", "b", "c", "d"):
+        await side.directory.ground_for_anyone(await side.send(configuration_set=name))
+        assert len(side.directory._grounds) <= 2
+    assert isinstance(await side.decided(), Allowed)
+
+
 # ---------------------------------------------------------------- when the feed or the store fails
 
 
