@@ -150,7 +150,10 @@ class RelaySection(_Section):
         description="Our name in the banner, EHLO, Received and Message-ID: a fully qualified one.",
     )
     workers: int = Field(
-        0, ge=0, le=64, description="Worker processes; 0 is one for each processor, more never help."
+        0,
+        ge=0,
+        le=64,
+        description="Worker processes; 0 is one for each processor, where it stays; more never help.",
     )
     dialect: Literal["relay", "ses"] = Field(
         "relay", description='"ses" replaces Message-ID and Date as SES does; "relay" keeps the author\'s.'

