@@ -108,9 +108,8 @@ def settle(
 
 def _fenced(connection: Connection, settled: Sequence[Settled]) -> Sequence[Settled]:
     """Those that were ours still, now written; nearly always all of them."""
-    with one_flight(connection):
-        cursors = [_SETTLE(connection, *_row(one)) for one in settled]
-    return [one for one, cursor in zip(settled, cursors, strict=True) if cursor.rowcount == 1]
+    written = _SETTLE.each(connection, [_row(one) for one in settled])
+    return [one for one, count in zip(settled, written, strict=True) if count == 1]
 
 
 def _row(one: Settled) -> Row:

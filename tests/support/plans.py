@@ -94,9 +94,9 @@ def said_to_driver(note: Callable[[str, Any], None]) -> Iterator[None]:
             note(text, row)
             return self.cursor.execute(text, row)
 
-        def executemany(self, text: str, rows: Any) -> Any:
+        def executemany(self, text: str, rows: Any, **options: Any) -> Any:
             note(text, rows[0])
-            return self.cursor.executemany(text, rows)
+            return self.cursor.executemany(text, rows, **options)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.cursor, name)

@@ -194,6 +194,23 @@ class TestSettlement:
         await settlement.settle([one])
         assert len(rows(store, attempt)) == len(rows(store, outbox)) == 1
 
+    async def test_of_several_outcomes_in_one_batch_the_first_that_is_ours_counts(
+        self, store, spool, settlement, lease
+    ):
+        new = new_message(lease=lease)
+        await spool.enqueue(new)
+        first = Consignment(new.message, new.recipients, lease)
+        await settlement.settle([settled(first, Deferred(1), Reply(451, None, "later"))])
+        [again] = claim_now(store, lease)
+        failed = settled(again, Bounced("5.1.1"), Reply(550, None, "no"))
+        delivered = settled(again, Delivered())
+        ones = (settled(first, Delivered()), failed, failed, delivered)
+        await asyncio.gather(*(settlement.settle([one]) for one in ones))
+        [row] = rows(store, recipient)
+        assert (row.state, row.attempts, row.last_reply) == ("bounced", 2, "550 no")
+        assert len(rows(store, attempt)) == 2
+        assert len(rows(store, outbox)) == 1
+
     async def test_recipients_that_fail_together_share_one_notice(self, store, spool, settlement, lease):
         new = new_message("a@x.example", "b@x.example", "c@x.example", lease=lease)
         await spool.enqueue(new)

@@ -41,6 +41,39 @@ def test_values_go_where_their_names_say(store: Store):
     assert (names(store, "1"), names(store, "2")) == (["c"], ["a", "b"])
 
 
+def test_each_row_tells_what_it_wrote(store: Store):
+    once = Prepared(
+        update(meta).where(meta.c.name == bindparam("of"), meta.c.value == "1").values(value=bindparam("to")),
+        *("to", "of", "value_1"),
+    )
+    with store.write() as connection:
+        PUT(connection, [("a", "1"), ("b", "1"), ("c", "1")])
+        written = once.each(connection, [("2", name, "1") for name in ("a", "none", "c", "a")])
+        assert written == [1, 0, 1, 0]
+        assert once.each(connection, []) == []
+    assert (names(store, "1"), names(store, "2")) == (["b"], ["a", "c"])
+
+
+def test_each_goes_in_one_flight_with_what_is_said_before_and_after(store: Store):
+    with store.write() as connection, one_flight(connection):
+        PUT(connection, [("a", "1"), ("b", "1")])
+        assert CHANGE.each(connection, [("a", "2"), ("none", "2"), ("b", "2")]) == [1, 0, 1]
+        PUT(connection, [("c", "1")])
+    assert (names(store, "1"), names(store, "2")) == (["c"], ["a", "b"])
+
+
+def test_what_goes_wrong_in_one_of_each_leaves_nothing(store: Store):
+    rename = Prepared(
+        update(meta).where(meta.c.name == bindparam("of")).values(name=bindparam("to")), *("to", "of")
+    )
+    with store.write() as connection:
+        PUT(connection, [("a", "x"), ("b", "x")])
+    with pytest.raises(Exception, match=r"(?i)unique") as caught, store.write() as connection:
+        rename.each(connection, [("c", "a"), ("c", "b")])
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert names(store, "x") == ["a", "b"]
+
+
 def test_they_are_part_of_the_transaction(store: Store):
     with pytest.raises(RuntimeError), store.write() as connection:
         connection.execute(insert(meta), [{"name": "by sqlalchemy", "value": "x"}])
