@@ -12,13 +12,15 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import cache
 
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import Connection, bindparam, delete, exists, literal_column, select
 
 from relay.outcome.transitions import State
 from relay.queue.notifications import DEAD, DONE, NO_EVENT
 from relay.queue.values import StoreUnavailable
 from relay.queue.writer import GroupWriter, alone
+from relay.store.prepared import Prepared, padded
 from relay.store.tables import (
     attempt,
     body_chunk,
@@ -40,6 +42,18 @@ _EXPIRE_MESSAGES = 200
 # So many are looked at for it at once: old mail that waits is passed over, and the store has one writer.
 _EXPIRE_LOOKS = 2_000
 _DAY_MILLISECONDS = 86_400_000
+
+
+@cache
+def _purge_some(count: int) -> Prepared:
+    """Bodies of so many messages, unless a recipient waits."""
+    names = [f"id_{number}" for number in range(count)]
+    is_waiting = exists().where(
+        recipient.c.message_id == body_chunk.c.message_id,
+        recipient.c.state.in_([literal_column(f"'{state}'") for state in _WAITING]),
+    )
+    these = body_chunk.c.message_id.in_([bindparam(name) for name in names])
+    return Prepared(delete(body_chunk).where(these, ~is_waiting), *names)
 
 
 class Retention:
@@ -84,12 +98,10 @@ class Retention:
 
 def purge_bodies(connection: Connection, ids: Sequence[int]) -> int:
     """Remove the bodies of those messages that have no recipient waiting; gives the number of chunks."""
-    is_waiting = exists().where(
-        recipient.c.message_id == body_chunk.c.message_id, recipient.c.state.in_(_WAITING)
-    )
-    return connection.execute(
-        delete(body_chunk).where(body_chunk.c.message_id.in_(ids), ~is_waiting)
-    ).rowcount
+    if not ids:
+        return 0
+    ids = padded(ids)
+    return _purge_some(len(ids))(connection, *ids).rowcount
 
 
 def sweep(connection: Connection, after: int) -> int | None:
