@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, func, select, text, update
+from sqlalchemy import ColumnClause, Connection, bindparam, func, literal_column, select, text, update
 
 from relay.store.engine import Store
-from relay.store.prepared import Row, RowInsert
+from relay.store.prepared import Prepared, Row, RowInsert
 from relay.store.tables import ledger
 
 CHANGE, ACCEPTED, REFUSED = "change", "accepted", "refused"
@@ -30,22 +30,29 @@ _SEALER_LOCK = 0x6C6564676572
 _PAGE = 1000
 
 _INSERT = RowInsert(ledger, "identity_arn", "at", "kind", "detail")
-_UNSEALED = (
+# Said, because SQLAlchemy would give SQLite a parameter for it.
+_FROM_FIRST: ColumnClause[int] = literal_column("0")
+_UNSEALED = Prepared(
     select(ledger.c.id, ledger.c.identity_arn, ledger.c.at, ledger.c.kind, ledger.c.detail)
     .where(ledger.c.seq.is_(None))
     .order_by(ledger.c.id)
     .limit(bindparam("limit"))
+    .offset(_FROM_FIRST),
+    "limit",
 )
-_HEAD = (
+_HEAD = Prepared(
     select(ledger.c.seq, ledger.c.hash)
     .where(ledger.c.identity_arn == bindparam("arn"), ledger.c.seq.is_not(None))
     .order_by(ledger.c.seq.desc())
-    .limit(1)
+    .limit(literal_column("1"))
+    .offset(_FROM_FIRST),
+    "arn",
 )
-_SEAL = (
+_SEAL = Prepared(
     update(ledger)
     .where(ledger.c.id == bindparam("of_id"))
-    .values(seq=bindparam("to_seq"), hash=bindparam("to_hash"))
+    .values(seq=bindparam("to_seq"), hash=bindparam("to_hash")),
+    *("to_seq", "to_hash", "of_id"),
 )
 
 
@@ -86,7 +93,7 @@ def link(before: str, seq: int, of: Entry) -> str:
 
 
 def is_any_unsealed(connection: Connection) -> bool:
-    return connection.execute(_UNSEALED, {"limit": 1}).first() is not None
+    return _UNSEALED(connection, 1).fetchone() is not None
 
 
 def seal(connection: Connection, limit: int) -> int:
@@ -98,26 +105,24 @@ def seal(connection: Connection, limit: int) -> int:
         lock = text("SELECT pg_try_advisory_xact_lock(:key)")
         if not connection.execute(lock, {"key": _SEALER_LOCK}).scalar():
             return 0
-    rows = connection.execute(_UNSEALED, {"limit": limit}).all()
-    if rows:
-        heads = {arn: _head(connection, arn) for arn in {row.identity_arn for row in rows}}
-        connection.execute(_SEAL, [_sealed(row, heads) for row in rows])
-    return len(rows)
+    entries = [(id_, Entry(*of)) for id_, *of in _UNSEALED(connection, limit).fetchall()]
+    if entries:
+        heads = {arn: _head(connection, arn) for arn in {of.identity_arn for _, of in entries}}
+        _SEAL.many(connection, [_sealed(id_, of, heads) for id_, of in entries])
+    return len(entries)
 
 
 def _head(connection: Connection, arn: str) -> tuple[int, str]:
     """Number and hash of the identity's last sealed entry."""
-    row = connection.execute(_HEAD, {"arn": arn}).first()
-    return (row.seq, row.hash) if row else (0, _BEFORE_THE_FIRST)
+    row = _HEAD(connection, arn).fetchone()
+    return (row[0], row[1]) if row else (0, _BEFORE_THE_FIRST)
 
 
-def _sealed(row: Any, heads: dict[str, tuple[int, str]]) -> dict[str, Any]:
+def _sealed(id_: int, of: Entry, heads: dict[str, tuple[int, str]]) -> Row:
     """What the row gets; it is its identity's head from now on."""
-    seq, before = heads[row.identity_arn]
-    seq += 1
-    hash_ = link(before, seq, _entry(row))
-    heads[row.identity_arn] = seq, hash_
-    return {"of_id": row.id, "to_seq": seq, "to_hash": hash_}
+    seq, before = heads[of.identity_arn]
+    heads[of.identity_arn] = seq, hash_ = seq + 1, link(before, seq + 1, of)
+    return seq, hash_, id_
 
 
 def _entry(row: Any) -> Entry:
