@@ -213,10 +213,10 @@ class _Worker:
         while True:
             await asyncio.sleep(_RECLAIM_SECONDS * (0.5 + random.random()))  # noqa: S311
             try:
-                count = await self._parts.writer.submit(
-                    alone(lambda connection: workers.watch(connection, vigil))
+                count, _ = await asyncio.gather(  # in one transaction
+                    self._parts.writer.submit(alone(lambda connection: workers.watch(connection, vigil))),
+                    self._parts.delivery.return_strays(),
                 )
-                await self._parts.delivery.return_strays()
             except StoreUnavailable:
                 continue
             if count:

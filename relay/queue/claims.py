@@ -32,6 +32,7 @@ from relay.queue.values import Claimed, Consignment, Lease, QueuedMessage, Queue
 from relay.queue.workers import now
 from relay.queue.writer import GroupWriter, alone
 from relay.store.engine import Store
+from relay.store.prepared import Prepared
 from relay.store.tables import message, recipient
 
 _IS_QUEUED = recipient.c.state == State.QUEUED.value
@@ -170,6 +171,14 @@ def _look() -> Select[Any]:
 # Spelled out, not bound: the planner must see that the partial index serves.
 _WAITS = recipient.c.state == literal_column(f"'{State.QUEUED.value}'")
 _LOOK = _look()
+_LEASED = Prepared(
+    select(recipient.c.message_id, recipient.c.number, recipient.c.attempts).where(
+        recipient.c.state == literal_column(f"'{State.LEASED.value}'"),
+        recipient.c.worker_id == bindparam("by_worker"),
+        recipient.c.worker_epoch == bindparam("by_epoch"),
+    ),
+    *("by_worker", "by_epoch"),
+)
 
 
 # ---------------------------------------------------------------- within the writer's transaction
@@ -177,13 +186,8 @@ _LOOK = _look()
 
 def leased(connection: Connection, lease: Lease) -> dict[tuple[int, int], int]:
     """``Claims.leased``."""
-    ours = (
-        recipient.c.state == State.LEASED.value,
-        recipient.c.worker_id == lease.worker_id,
-        recipient.c.worker_epoch == lease.epoch,
-    )
-    query = select(recipient.c.message_id, recipient.c.number, recipient.c.attempts).where(*ours)
-    return {(message_id, number): attempts for message_id, number, attempts in connection.execute(query)}
+    rows = _LEASED(connection, lease.worker_id, lease.epoch).fetchall()
+    return {(message_id, number): attempts for message_id, number, attempts in rows}
 
 
 def _release(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

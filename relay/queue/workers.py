@@ -10,7 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, not_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    func,
+    insert,
+    literal_column,
+    not_,
+    select,
+    text,
+    update,
+)
 
 from relay.outcome.transitions import State
 from relay.queue.values import Lease
@@ -29,6 +41,17 @@ _REGISTRATION_LOCK = 0x776F726B6572
 # Ten bits of an id name the worker; 0 is the control plane's.
 _MOST_WORKERS = 1023
 
+
+def _is_leased(table: Table) -> ColumnElement[bool]:
+    # Spelled out, not bound: the planner must see that the partial index serves.
+    return table.c.state == literal_column(f"'{State.LEASED.value}'")
+
+
+_RUNNING = Prepared(select(worker.c.id, worker.c.epoch, worker.c.heartbeat_at).where(worker.c.running))
+_HOLDERS = {
+    table: Prepared(select(table.c.worker_id, table.c.worker_epoch).where(_is_leased(table)).distinct())
+    for table in (recipient, outbox, notification)
+}
 _SERVER_TIME = Prepared(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"))
 
 
@@ -117,8 +140,8 @@ class Vigil:
 
 def watch(connection: Connection, vigil: Vigil) -> int:
     """Retire who is silent, then reclaim."""
-    rows = connection.execute(select(worker).where(worker.c.running))
-    heartbeats = {Lease(row.id, row.epoch): row.heartbeat_at for row in rows}
+    rows = _RUNNING(connection).fetchall()
+    heartbeats = {Lease(worker_id, epoch): heartbeat_at for worker_id, epoch, heartbeat_at in rows}
     for lease in vigil.look(heartbeats, time.monotonic()):
         retire(connection, lease)
     return reclaim(connection)
@@ -127,13 +150,11 @@ def watch(connection: Connection, vigil: Vigil) -> int:
 def reclaim(connection: Connection) -> int:
     """Put back into the queue what dead workers held; gives the number of recipients."""
     at = now(connection)
-    living = set(connection.execute(select(worker.c.id, worker.c.epoch).where(worker.c.running)).all())
+    living = {(worker_id, epoch) for worker_id, epoch, _ in _RUNNING(connection).fetchall()}
     reclaimed = 0
-    for table in (recipient, outbox, notification):
-        is_leased = table.c.state == State.LEASED.value
-        holders = select(table.c.worker_id, table.c.worker_epoch).where(is_leased).distinct()
-        for worker_id, epoch in set(connection.execute(holders).all()) - living:
-            held = and_(is_leased, table.c.worker_id == worker_id, table.c.worker_epoch == epoch)
+    for table, holders in _HOLDERS.items():
+        for worker_id, epoch in set(holders(connection).fetchall()) - living:
+            held = and_(_is_leased(table), table.c.worker_id == worker_id, table.c.worker_epoch == epoch)
             result = connection.execute(update(table).where(held).values(state=State.QUEUED.value, due_at=at))
             reclaimed += result.rowcount
     return reclaimed

@@ -110,8 +110,11 @@ def polls(store: Store, lease: Lease) -> list[Poll]:
         Poll("ledger: is any unsealed", 1.0, reading(ledger.is_any_unsealed)),
         Poll("verification: what is due", 2.0, reading(_due_looks)),
         Poll("heartbeat", workers.HEARTBEAT_SECONDS, writing(lambda c: workers.beat(c, lease))),
-        Poll("dead workers, reclaim", 1.5, writing(lambda c: workers.watch(c, vigil))),
-        Poll("strays", 1.5, writing(lambda c: claims.leased(c, lease))),
+        Poll(
+            "dead workers, reclaim, strays",
+            1.5,
+            writing(lambda c: (workers.watch(c, vigil), claims.leased(c, lease))),
+        ),
         Poll("retention: a batch", 600.0, lambda s: taken_back(s, _expire)),
         Poll("bodies swept after a start", 1.0, writing(lambda c: retention.sweep(c, middle))),
         Poll("revocations: is news", 0.5, reading(revocation.is_news)),
