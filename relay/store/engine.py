@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import queue
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ class Store:
         self._lock = _FileLock(Path(f"{self.url.database}-lock")) if self.is_sqlite else None
         self._commits = 0  # since this process looked after the log
         self._writer = self._engine(writes=True)
+        self._spare: queue.Queue[Connection] = queue.Queue(1)  # one of the writer's, between transactions
         self._reader = self._engine(writes=False)
 
     def _engine(self, *, writes: bool) -> Engine:
@@ -89,8 +91,28 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, durable when the block ends; StoreUnavailable if it cannot be."""
-        with _translated(), self._lock or _no_lock(), self._writer.begin() as connection:
+        with _translated(), self._lock or _no_lock(), self._kept() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def _kept(self) -> Iterator[Connection]:
+        """A connection that is kept for the next to write, unless something goes wrong.
+
+        To take one out of the pool and to put it back costs more than to begin and to commit.
+        """
+        try:
+            connection = self._spare.get_nowait()
+        except queue.Empty:
+            connection = self._writer.connect()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        try:
+            self._spare.put_nowait(connection)
+        except queue.Full:
+            connection.close()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -120,6 +142,8 @@ class Store:
 
     def dispose(self) -> None:
         """Close every connection."""
+        with suppress(queue.Empty):
+            self._spare.get_nowait().close()
         self._writer.dispose()
         self._reader.dispose()
         if self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,36 @@ def test_threads_share_a_store(store: Store):
     for thread in threads:
         thread.join()
     assert count(store) == 16
+
+
+def test_writes_that_fail_use_up_no_connection(store: Store):
+    for number in range(20):
+        with pytest.raises(RuntimeError), store.write() as connection:
+            connection.execute(insert(meta), [{"name": f"n{number}", "value": "x"}])
+            raise RuntimeError
+        put(store, f"m{number}")
+    assert count(store) == 20
+
+
+def test_nothing_stays_open_of_a_store_that_is_closed(postgresql):
+    with postgresql.database() as url:
+        other, store = Store(url), Store(url)
+        put(store, "x")
+        assert count(store) == 1
+        others = text("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(:pids)")
+        with store.write() as writes, store.read() as reads:
+            pids = [one.execute(select(func.pg_backend_pid())).scalar_one() for one in (writes, reads)]
+        with other.read() as connection:
+            assert connection.execute(others, {"pids": pids}).scalar_one() == 2
+        store.dispose()
+        limit = time.monotonic() + 10
+        while time.monotonic() < limit:  # a session ends a moment after its connection
+            with other.read() as connection:
+                if connection.execute(others, {"pids": pids}).scalar_one() == 0:
+                    break
+        else:
+            pytest.fail("a session is still there")
+        other.dispose()
 
 
 def test_unknown_engine_is_refused():
