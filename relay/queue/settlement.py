@@ -93,17 +93,16 @@ def settle(
     """Write the outcomes that are still ours to tell."""
     if not settled:
         return
-    settled = _fenced(connection, settled)
-    if settled:
-        with one_flight(connection):
-            _INSERT_ATTEMPT(connection, [_attempt_row(one) for one in settled])
-            count_settled(connection, settled)
-        suppress(connection, hard_bounces(settled))
-        notices = list(_outbox_rows(settled, next_id))
-        if simulation is not None:
-            notices += simulation.complaints(settled)
-            insert_messages(connection, simulation.auto_replies(settled))
-        insert_events(connection, notices)
+    with one_flight(connection):
+        settled = _fenced(connection, settled)
+        _INSERT_ATTEMPT(connection, [_attempt_row(one) for one in settled])
+        count_settled(connection, settled)
+    suppress(connection, hard_bounces(settled))
+    notices = list(_outbox_rows(settled, next_id))
+    if simulation is not None:
+        notices += simulation.complaints(settled)
+        insert_messages(connection, simulation.auto_replies(settled))
+    insert_events(connection, notices)
 
 
 def _fenced(connection: Connection, settled: Sequence[Settled]) -> Sequence[Settled]:
