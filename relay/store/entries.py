@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from relay.authorization.decision import Account, ConfigurationSet
 from relay.authorization.identities import Identity, MailFrom, identity_arn
@@ -46,6 +46,35 @@ from relay.submission.smtp_password import smtp_password
 _ENTRY_BYTES = 500
 _KEY_BYTES = 8_000  # an RSA key that has signed
 _POLICY_BYTES_PER_CHARACTER = 18  # compiled
+
+# Made once: to put a statement together takes as long as to run it.
+_ACCOUNT = select(account).where(account.c.account_id == bindparam("of"))
+_CREDENTIAL = (
+    select(credential, iam_user.c.name, iam_user.c.path, iam_user.c.unique_id, iam_user.c.tags)
+    .outerjoin(iam_user, iam_user.c.id == credential.c.user_id)
+    .where(credential.c.access_key_id == bindparam("of"))
+)
+_USER_POLICIES = (
+    select(user_policy.c.name, user_policy.c.document)
+    .join(iam_user, iam_user.c.id == user_policy.c.user_id)
+    .where(iam_user.c.unique_id == bindparam("of"))
+)
+_IDENTITIES = select(identity).where(
+    identity.c.account_id == bindparam("of"), func.lower(identity.c.name) == bindparam("folded")
+)
+_IDENTITY_POLICIES = (
+    select(identity_policy.c.name, identity_policy.c.document)
+    .where(identity_policy.c.identity_id == bindparam("of"))
+    .order_by(identity_policy.c.name)
+)
+_SIGNING_KEYS = (
+    select(dkim_key)
+    .where(dkim_key.c.identity_id == bindparam("of"), dkim_key.c.status == "signing")
+    .order_by(dkim_key.c.algorithm.desc())  # RSA first, Ed25519 as the second signature
+)
+_CONFIGURATION_SET = select(configuration_set).where(
+    configuration_set.c.account_id == bindparam("of"), configuration_set.c.name == bindparam("called")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +132,7 @@ class Reader:
         return self._read_account(connection, rest) if kind == "account" else _read_user(connection, rest)
 
     def _read_account(self, connection: Connection, account_id: str) -> Account | None:
-        row = connection.execute(select(account).where(account.c.account_id == account_id)).first()
+        row = connection.execute(_ACCOUNT, {"of": account_id}).first()
         if row is None:
             return None
         quota = self._quotas.of(row.production, row.max_24h_send, row.max_send_rate)
@@ -117,12 +146,7 @@ class Reader:
         )
 
     def _read_credential(self, connection: Connection, access_key_id: str) -> Credential | None:
-        query = (
-            select(credential, iam_user.c.name, iam_user.c.path, iam_user.c.unique_id, iam_user.c.tags)
-            .outerjoin(iam_user, iam_user.c.id == credential.c.user_id)
-            .where(credential.c.access_key_id == access_key_id)
-        )
-        row = connection.execute(query).first()
+        row = connection.execute(_CREDENTIAL, {"of": access_key_id}).first()
         if row is None:
             return None
         secret = self._secrets.open(row.secret, secret_place(access_key_id)).decode()
@@ -139,17 +163,11 @@ class Reader:
     def _read_identities(
         self, connection: Connection, account_id: str, folded: str
     ) -> tuple[IdentityEntry, ...]:
-        query = select(identity).where(
-            identity.c.account_id == account_id, func.lower(identity.c.name) == folded
-        )
-        return tuple([self._entry(connection, row) for row in connection.execute(query).all()])
+        rows = connection.execute(_IDENTITIES, {"of": account_id, "folded": folded}).all()
+        return tuple([self._entry(connection, row) for row in rows])
 
     def _entry(self, connection: Connection, row: Any) -> IdentityEntry:
-        documents = connection.execute(
-            select(identity_policy.c.name, identity_policy.c.document)
-            .where(identity_policy.c.identity_id == row.id)
-            .order_by(identity_policy.c.name)
-        ).all()
+        documents = connection.execute(_IDENTITY_POLICIES, {"of": row.id}).all()
         keys = self._read_keys(connection, row)
         of_policies = _bytes_compiled(document for _, document in documents)
         return IdentityEntry(
@@ -172,12 +190,8 @@ class Reader:
         )
 
     def _read_keys(self, connection: Connection, row: Any) -> tuple[SigningKey, ...]:
-        query = (
-            select(dkim_key)
-            .where(dkim_key.c.identity_id == row.id, dkim_key.c.status == "signing")
-            .order_by(dkim_key.c.algorithm.desc())  # RSA first, Ed25519 as the second signature
-        )
-        return tuple(self._signing_key(row.name, key) for key in connection.execute(query).all())
+        keys = connection.execute(_SIGNING_KEYS, {"of": row.id}).all()
+        return tuple(self._signing_key(row.name, key) for key in keys)
 
     def _signing_key(self, domain: str, key: Any) -> SigningKey:
         pem = self._secrets.open(key.private_key, key_place(key.id))
@@ -196,10 +210,7 @@ def _bytes_compiled(documents: Iterable[str]) -> int:
 
 
 def _read_set(connection: Connection, account_id: str, name: str) -> ConfigurationSet | None:
-    query = select(configuration_set).where(
-        configuration_set.c.account_id == account_id, configuration_set.c.name == name
-    )
-    row = connection.execute(query).first()
+    row = connection.execute(_CONFIGURATION_SET, {"of": account_id, "called": name}).first()
     if row is None:
         return None
     taken = [one.event_types for one in configuration_sets.destinations(connection, row.id) if one.enabled]
@@ -220,12 +231,7 @@ def _notified(row: Any) -> frozenset[str]:
 
 
 def _read_user(connection: Connection, unique_id: str) -> User:
-    query = (
-        select(user_policy.c.name, user_policy.c.document)
-        .join(iam_user, iam_user.c.id == user_policy.c.user_id)
-        .where(iam_user.c.unique_id == unique_id)
-    )
-    documents = connection.execute(query).all()
+    documents = connection.execute(_USER_POLICIES, {"of": unique_id}).all()
     policies = tuple(_compiled_of_user(name, document) for name, document in documents)
     return User(policies, _bytes_compiled(document for _, document in documents))
 
