@@ -10,6 +10,7 @@ value that holds ``*`` stays plain text.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -211,6 +212,9 @@ def _search(piece: Template) -> Callable[[str, int, int], int]:
 
 # ---------------------------------------------------------------- several patterns
 
+# To look one text up among others of its length costs as much as to compare it with so many.
+_WORTH_A_SET = 16
+
 
 def any_like(templates: Sequence[Template]) -> Match:
     """Whether the text is like any of them; None if none is and one has no value."""
@@ -255,17 +259,33 @@ def _any_fixed(templates: Sequence[Template]) -> Callable[[str, Context], bool]:
                 suffixes.append(text)
             case _:
                 others.append(like(template))
-    starts, ends = tuple(prefixes), tuple(suffixes)
+    (starts, begun), (ends, ended) = _by_length(prefixes), _by_length(suffixes)
 
     def fixed(have: str, _context: Context) -> bool:
         if have in exact or have.startswith(starts) or have.endswith(ends):
             return True
+        for length, texts in begun:
+            if have[:length] in texts:
+                return True
+        for length, texts in ended:
+            if have[-length:] in texts:
+                return True
         for matches in others:  # noqa: SIM110 - a generator costs more than all of the above
             if matches(have):
                 return True
         return False
 
     return fixed
+
+
+def _by_length(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[tuple[int, frozenset[str]], ...]]:
+    """Those that are compared one by one, and by their length those of which there are many."""
+    groups: dict[int, set[str]] = {}
+    for text in texts:
+        groups.setdefault(len(text), set()).add(text)
+    few = [group for group in groups.values() if len(group) < _WORTH_A_SET]
+    many = [(length, frozenset(group)) for length, group in groups.items() if len(group) >= _WORTH_A_SET]
+    return tuple(itertools.chain.from_iterable(few)), tuple(many)
 
 
 # ---------------------------------------------------------------- ARNs

@@ -166,6 +166,8 @@ def main() -> None:
     parser.add_argument("--store-url", default="", help="default is SQLite in the temporary directory")
     parser.add_argument("--events", action="store_true", help="SQLite only: a destination for every type")
     options = parser.parse_args()
+    if options.events and options.message:
+        parser.error("--events needs a message that names its configuration set: leave --message out")
     sink = Sink()
     try:
         with tempfile.TemporaryDirectory(prefix="relay-bench-") as name:

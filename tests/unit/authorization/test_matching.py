@@ -71,6 +71,32 @@ def test_a_text_is_like_one_of_several_patterns_as_the_oracle_says(patterns: lis
 
 
 @settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["*{}", "{}*"]), st.lists(st.text("ab", min_size=1, max_size=6), max_size=60), _texts)
+@example("*{}", [format(number, "05b").translate({48: "a", 49: "b"}) for number in range(31)], "abbbbb")
+@example("{}*", [format(number, "05b").translate({48: "a", 49: "b"}) for number in range(31)], "bbbbb")
+def test_long_lists_of_ends_and_beginnings_match_as_one_by_one(
+    form: str, texts: list[str], text: str
+) -> None:
+    """Of a length that many have they are looked up at once."""
+    patterns = [form.format(one) for one in texts]
+    match = any_like([parse_template(one, variables=False, wildcards=True) for one in patterns])
+    assert match(text, {}) is any(_like(one, text) for one in patterns)
+
+
+@pytest.mark.parametrize("form", ["*{}", "{}*"])
+@pytest.mark.parametrize("count", [1, 15, 16, 40])
+def test_each_of_a_long_list_is_found_and_nothing_shorter(form: str, count: int) -> None:
+    texts = [f"@c{number:03}.example" for number in range(count)]
+    match = any_like([parse_template(form.format(one), variables=False, wildcards=True) for one in texts])
+    for one in texts:
+        assert match(one, {})
+        assert match(form.format(one).replace("*", "anything"), {})
+        assert not match(one[1:], {})
+        assert not match(one[:-1], {})
+    assert not match("", {})
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_a_text_is_like_itself_with_anything_starred(text: str, more: str) -> None:
     plain = text.replace("*", "").replace("?", "")
