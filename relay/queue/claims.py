@@ -21,7 +21,6 @@ from sqlalchemy import (
     exists,
     func,
     literal,
-    literal_column,
     select,
     union_all,
     update,
@@ -32,7 +31,7 @@ from relay.queue.values import Claimed, Consignment, Lease, QueuedMessage, Queue
 from relay.queue.workers import now
 from relay.queue.writer import GroupWriter, alone
 from relay.store.engine import Store
-from relay.store.prepared import Prepared
+from relay.store.prepared import Prepared, spelled
 from relay.store.tables import message, recipient
 
 _IS_QUEUED = recipient.c.state == State.QUEUED.value
@@ -168,12 +167,11 @@ def _look() -> Select[Any]:
     return select(walk.c.account_id, is_due).where(walk.c.account_id.is_not(None))
 
 
-# Spelled out, not bound: the planner must see that the partial index serves.
-_WAITS = recipient.c.state == literal_column(f"'{State.QUEUED.value}'")
+_WAITS = recipient.c.state == spelled(State.QUEUED.value)
 _LOOK = _look()
 _LEASED = Prepared(
     select(recipient.c.message_id, recipient.c.number, recipient.c.attempts).where(
-        recipient.c.state == literal_column(f"'{State.LEASED.value}'"),
+        recipient.c.state == spelled(State.LEASED.value),
         recipient.c.worker_id == bindparam("by_worker"),
         recipient.c.worker_epoch == bindparam("by_epoch"),
     ),

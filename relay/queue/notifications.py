@@ -19,7 +19,6 @@ from sqlalchemy import (
     bindparam,
     func,
     insert,
-    literal_column,
     or_,
     select,
     update,
@@ -31,6 +30,7 @@ from relay.queue.values import Lease, NewMessage
 from relay.queue.workers import now
 from relay.queue.writer import GroupWriter, Job, alone
 from relay.store.engine import Store
+from relay.store.prepared import spelled
 from relay.store.tables import notification, subscription
 
 DONE, DEAD = "done", "dead"
@@ -38,8 +38,7 @@ DONE, DEAD = "done", "dead"
 NO_EVENT = 0
 _LONGEST_ERROR = 400
 _BURIED_AT_ONCE = 2_000
-# The state is part of the text, so that both engines see that a partial index holds all of it.
-_IS_QUEUED = notification.c.state == literal_column(f"'{State.QUEUED.value}'")
+_IS_QUEUED = notification.c.state == spelled(State.QUEUED.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import Sequence
 from functools import cache
 
-from sqlalchemy import Connection, bindparam, delete, exists, literal_column, select
+from sqlalchemy import Connection, bindparam, delete, exists, select
 
 from relay.outcome.transitions import State
 from relay.queue.notifications import DEAD, DONE, NO_EVENT
 from relay.queue.values import StoreUnavailable
 from relay.queue.writer import GroupWriter, alone
-from relay.store.prepared import Prepared, padded
+from relay.store.prepared import Prepared, padded, spelled
 from relay.store.tables import (
     attempt,
     body_chunk,
@@ -50,7 +50,7 @@ def _purge_some(count: int) -> Prepared:
     names = [f"id_{number}" for number in range(count)]
     is_waiting = exists().where(
         recipient.c.message_id == body_chunk.c.message_id,
-        recipient.c.state.in_([literal_column(f"'{state}'") for state in _WAITING]),
+        recipient.c.state.in_([spelled(state) for state in _WAITING]),
     )
     these = body_chunk.c.message_id.in_([bindparam(name) for name in names])
     return Prepared(delete(body_chunk).where(these, ~is_waiting), *names)

@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, literal_column, update
+from sqlalchemy import Connection, bindparam, update
 
 from relay.outcome.events import DELIVERY, DELIVERY_DELAY
 from relay.outcome.outcome import Bounced, Deferred, Delivered, Reply
@@ -27,7 +27,7 @@ from relay.queue.spool import insert_messages
 from relay.queue.suppression import hard_bounces, suppress
 from relay.queue.values import Settled
 from relay.queue.writer import GroupWriter, Job
-from relay.store.prepared import Prepared, Row, RowInsert, one_flight
+from relay.store.prepared import Prepared, Row, RowInsert, one_flight, spelled
 from relay.store.tables import attempt, recipient
 
 _SETTLE = Prepared(
@@ -35,7 +35,7 @@ _SETTLE = Prepared(
     .where(
         recipient.c.message_id == bindparam("id"),
         recipient.c.number == bindparam("n"),
-        recipient.c.state == literal_column(f"'{State.LEASED.value}'"),
+        recipient.c.state == spelled(State.LEASED.value),
         recipient.c.worker_id == bindparam("by_worker"),
         recipient.c.worker_epoch == bindparam("by_epoch"),
         # Said again after an answer that was lost, it must not count for a claim that came in between.

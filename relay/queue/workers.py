@@ -17,7 +17,6 @@ from sqlalchemy import (
     and_,
     func,
     insert,
-    literal_column,
     not_,
     select,
     text,
@@ -26,7 +25,7 @@ from sqlalchemy import (
 
 from relay.outcome.transitions import State
 from relay.queue.values import Lease
-from relay.store.prepared import Prepared
+from relay.store.prepared import Prepared, spelled
 from relay.store.tables import notification, outbox, recipient, worker
 
 # So long after its last word the others have what a dead process held.
@@ -43,8 +42,7 @@ _MOST_WORKERS = 1023
 
 
 def _is_leased(table: Table) -> ColumnElement[bool]:
-    # Spelled out, not bound: the planner must see that the partial index serves.
-    return table.c.state == literal_column(f"'{State.LEASED.value}'")
+    return table.c.state == spelled(State.LEASED.value)
 
 
 _RUNNING = Prepared(select(worker.c.id, worker.c.epoch, worker.c.heartbeat_at).where(worker.c.running))

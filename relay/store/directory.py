@@ -169,8 +169,9 @@ class Directory:
         if held is not None:
             return held
         found = await self._find(question, entries, change)
+        _, _, basis = found
         # What changed meanwhile may have been read before it did.
-        if found[2].change == self.change:
+        if basis.change == self.change:
             if len(self._grounds) == _MOST_GROUNDS:
                 self._grounds.clear()
             self._grounds[question] = found
