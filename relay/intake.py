@@ -31,7 +31,8 @@ from relay.queue.writer import GroupWriter
 from relay.quotas.check import Charge, Exceeded
 from relay.quotas.exhausted import Exhausted
 from relay.quotas.window import Quota
-from relay.signing.dkim import SigningError, SigningKey, SimpleBodyHash, sign
+from relay.signer.batch import Signer
+from relay.signing.dkim import SigningError, SigningKey, SimpleBodyHash
 from relay.signing.return_path import Issuer
 from relay.signing.rewrite import Rewritten, TraceFacts, is_loop, rewrite
 from relay.store.directory import Basis, Directory
@@ -72,6 +73,7 @@ class Intake:
         directory: Directory,
         writer: GroupWriter,
         spool: Spool,
+        signer: Signer,
         refusals: Refusals,
         lease: Lease,
         next_id: Callable[[], int],
@@ -85,6 +87,7 @@ class Intake:
         self.lease = lease
         self.next_id = next_id
         self._writer = writer
+        self._signer = signer
         self._refusals = refusals
         self._offer = offer
         self._has_room = has_room
@@ -153,7 +156,7 @@ class Intake:
         if exceeded is not None:
             return self._throttle(submission, exceeded)
         rewritten = self._rewrite(submission, decision)
-        signatures = self._signatures(submission, rewritten, decision, keys_of)
+        signatures = await self._signatures(submission, rewritten, decision, keys_of)
         new = self._new_message(submission, send, decision, rewritten, signatures, basis, charge)
         started = time.perf_counter()
         result = await self.spool.enqueue(new)
@@ -186,8 +189,8 @@ class Intake:
             replaces_identity_fields=self.settings.replaces_identity_fields,
         )
 
-    @staticmethod
-    def _signatures(
+    async def _signatures(
+        self,
         submission: Submission,
         rewritten: Rewritten,
         decision: Allowed,
@@ -200,7 +203,7 @@ class Intake:
         if not keys:
             raise SigningError(f"no key to sign for {decision.signer.name}")
         at, started = submission.received_at // 1_000_000, time.perf_counter()
-        signatures = b"".join(sign(rewritten.headers, submission.body.simple_digest, keys, at))
+        signatures = await self._signer.sign(rewritten.headers, submission.body.simple_digest, keys, at)
         metrics.SIGNING_SECONDS.observe(time.perf_counter() - started)
         return signatures
 

@@ -287,6 +287,15 @@ BOUNCED = _named(
 SIGNING_ERRORS = _named(
     "counter", "relay_signing_errors_total", "Messages answered 451 for want of a signature.", Counter()
 )
+_SIGNATURES = _labelled(
+    "counter",
+    "relay_signatures_total",
+    "DKIM signatures: RSA several at a time, and those made singly.",
+    "made",
+    ("together", "singly"),
+    Counter,
+)
+SIGNED_TOGETHER, SIGNED_SINGLY = _SIGNATURES.labels("together"), _SIGNATURES.labels("singly")
 STORE_ERRORS = _named(
     "counter", "relay_store_errors_total", "Times the store did not answer, or not in time.", Counter()
 )

@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": PURE | {"metrics"},
     "queue": frozenset({"submission", "outcome", "quotas", "store", "metrics"}),
     "record": PURE | {"store", "queue"},
-    "intake": PURE | {"store", "queue", "record", "maillog", "metrics"},
+    "signer": frozenset({"submission", "signing", "maillog", "metrics"}),
+    "intake": PURE | {"store", "queue", "record", "signer", "maillog", "metrics"},
     "control": PURE | {"store", "queue", "resolver", "httpc"},
     "session": frozenset({"submission", "accept", "intake", "control", "maillog", "metrics"}),
     # The connection, its commands without effect and its limits are those of every SMTP server of ours.
@@ -56,7 +57,7 @@ EDGES: dict[str, frozenset[str]] = {
     "boto3": frozenset({"feedback"}),
     "botocore": frozenset({"api", "feedback"}),
     "click": frozenset({"cli"}),
-    "cryptography": frozenset({"store", "signing", "control", "feedback", "app"}),
+    "cryptography": frozenset({"store", "signing", "signer", "control", "feedback", "app"}),
     "dkim": frozenset({"signing"}),
     "dns": frozenset({"resolver"}),
     "dotpromptz_handlebars": frozenset({"submission"}),  # templates of the API

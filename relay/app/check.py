@@ -54,7 +54,16 @@ async def _check(settings: Settings) -> list[Finding]:
     finally:
         if store is not None:
             store.dispose()
-    return [key, opened, *shared, *ground, clock, dns, *(one for group in found for one in group)]
+    return [
+        key,
+        opened,
+        *shared,
+        *ground,
+        probes.signing(),
+        clock,
+        dns,
+        *(one for group in found for one in group),
+    ]
 
 
 def _over_the_network(

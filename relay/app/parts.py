@@ -59,6 +59,8 @@ from relay.session.handler import Handler, SessionSettings
 from relay.session.listener import Listener
 from relay.session.smtp import SMTPSession
 from relay.settings import RouteSection, Settings, parse_endpoint
+from relay.signer import multibuffer
+from relay.signer.batch import Signer
 from relay.store.directory import Directory
 from relay.store.engine import Store
 from relay.store.secrets import Secrets
@@ -191,6 +193,7 @@ def _intake(on: _Ground, spool: Spool, delivery: DeliveryWorker, return_paths: R
         on.directory,
         on.writer,
         spool,
+        Signer(multibuffer.load(), on.log),
         Refusals(on.writer),
         on.lease,
         on.ids.next,

@@ -25,6 +25,7 @@ from relay.queue.nodes import differences
 from relay.queue.workers import now as store_now
 from relay.resolver import Absent, Found, Resolver, Unavailable
 from relay.settings import Settings, parse_endpoint
+from relay.signer import multibuffer
 from relay.store import changes, installation, schema
 from relay.store import identities as rows
 from relay.store.engine import Store, StoreError, StoreUnavailable
@@ -155,6 +156,11 @@ def _disk(settings: Settings) -> Finding:
     if found.f_files and found.f_favail < 1000:
         return Wrong("disk", f"{where} has {found.f_favail} inodes left", "remove files")
     return Ok("disk", f"{where}, {free >> 20} MB free")
+
+
+def signing() -> Finding:
+    how = "eight at a time (libcrypto_mb)" if multibuffer.load() else "one at a time (OpenSSL)"
+    return Ok("RSA signatures", how)
 
 
 def clock(settings: Settings, opened: Opened) -> Finding:

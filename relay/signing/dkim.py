@@ -1,6 +1,6 @@
 """DKIM signatures: dkimpy's canonicalization and folding, cryptography's arithmetic.
 
-``sign`` takes the header as it will leave and the digest of the body, which ``SimpleBodyHash`` made
+``unsigned`` takes the header as it will leave and the digest of the body, which ``SimpleBodyHash`` made
 while the octets arrived; the body itself is never needed again.  The form is always relaxed/simple,
 without ``l=``; the fields in ``_OVERSIGNED`` are listed once more than they occur, so that none can be
 added later (RFC 6376 section 8.15).  The plan of which fields are listed depends on the names alone and
@@ -149,17 +149,31 @@ def _plan(names: tuple[str, ...]) -> _Plan:
     return _Plan(tuple(indices), fold(b" h=" + " : ".join(listed).encode("ascii") + b";"))
 
 
-def sign(
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """A DKIM-Signature field whose ``b=`` is still empty."""
+
+    key: SigningKey
+    value: bytes
+    digest: bytes  # SHA-256 of what is signed
+
+    def complete(self, signature: bytes) -> bytes:
+        """The whole field with its CRLF."""
+        return b"".join((_NAME, b":", self.value, fold(base64.b64encode(signature), namelen=3), b"\r\n"))
+
+
+def unsigned(
     headers: HeaderBlock,
     body_digest: bytes,
     keys: Sequence[SigningKey],
     at: int,
     *,
     expires_after_seconds: int | None = None,
-) -> tuple[bytes, ...]:
-    """One DKIM-Signature field, with its CRLF, for each key; SigningError if one cannot be made.
+) -> list[Unsigned]:
+    """One DKIM-Signature field for each key, to be signed; SigningError if one cannot be made.
 
-    ``body_digest`` is that of ``SimpleBodyHash``, ``at`` seconds of Unix time.
+    ``headers`` are as they will leave, ``body_digest`` is that of ``SimpleBodyHash``, ``at`` seconds of
+    Unix time.
     """
     # Other names are left out of the cache's key: a stranger's inventions must not fill it.
     plan = _plan(tuple([name if name in _SIGNED else "" for name, _ in headers.fields]))
@@ -168,7 +182,15 @@ def sign(
     if expires_after_seconds is not None:
         times += b" x=%d;" % (at + expires_after_seconds)
     bh_tag = b" bh=" + base64.b64encode(body_digest) + b";"
-    return tuple([_signature(key, hashed, times, plan.h_tag, bh_tag) for key in keys])
+    return [_unsigned(key, hashed, times, plan.h_tag, bh_tag) for key in keys]
+
+
+def signature_of(one: Unsigned) -> bytes:
+    """Made at once: 0.3 ms for RSA-2048."""
+    private_key = one.key.private_key
+    if isinstance(private_key, RSAPrivateKey):
+        return private_key.sign(one.digest, _PADDING, _PREHASHED)
+    return private_key.sign(one.digest)
 
 
 def _hash_fields(headers: HeaderBlock, plan: _Plan) -> hashlib._Hash:
@@ -194,24 +216,16 @@ def _relaxed(raw: bytes) -> bytes:
     return b"".join((name, b":", value))
 
 
-def _signature(key: SigningKey, hashed: hashlib._Hash, times: bytes, h_tag: bytes, bh_tag: bytes) -> bytes:
+def _unsigned(key: SigningKey, hashed: hashlib._Hash, times: bytes, h_tag: bytes, bh_tag: bytes) -> Unsigned:
     """The field for one key: its own text with an empty ``b=`` is the last thing hashed."""
+    if algorithm_of(key.private_key) != key.algorithm:
+        raise SigningError(f"the key of {key.selector}._domainkey.{key.domain} is not for {key.algorithm}")
     where = f" v=1; a={key.algorithm}; c=relaxed/simple; d={key.domain};\r\n s={key.selector}; "
     value = b"".join((where.encode("ascii"), times, b"\r\n", h_tag, b"\r\n", bh_tag, b"\r\n b="))
     hashed = hashed.copy()
     # The relaxed form: of white space the text above holds only blanks and the line ends of its folds.
     hashed.update(b"dkim-signature:" + b" ".join(value.split()))
-    signed = base64.b64encode(_sign_digest(key, hashed.digest()))
-    return b"".join((_NAME, b":", value, fold(signed, namelen=3), b"\r\n"))
-
-
-def _sign_digest(key: SigningKey, digest: bytes) -> bytes:
-    private_key = key.private_key
-    if algorithm_of(private_key) != key.algorithm:
-        raise SigningError(f"the key of {key.selector}._domainkey.{key.domain} is not for {key.algorithm}")
-    if isinstance(private_key, RSAPrivateKey):
-        return private_key.sign(digest, _PADDING, _PREHASHED)
-    return private_key.sign(digest)
+    return Unsigned(key, value, hashed.digest())
 
 
 # ---------------------------------------------------------------- the body

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from relay.signing.dkim import SigningKey, SimpleBodyHash, load_private_key, sign
+from relay.signing.dkim import SigningKey, SimpleBodyHash, load_private_key
 from relay.signing.return_path import decode, encode
 from relay.signing.rewrite import TraceFacts, is_loop, rewrite
 from relay.submission.address import parse_mailbox
@@ -22,6 +22,7 @@ from relay.submission.envelope import parse_mail, parse_rcpt
 from relay.submission.headers import LineCheck, parse_headers
 from relay.submission.identifiers import compose_id, reference, ses_message_id
 from relay.submission.originator import read_control_fields, read_originators
+from tests.support.signing import sign
 
 _HEADER = b"""\
 From: =?utf-8?q?J=C3=B6rg?= News <news@owner.example>

@@ -14,7 +14,6 @@ from sqlalchemy import Connection, func, select, text
 from relay.authorization.decision import Rules
 from relay.queue import revocation
 from relay.queue.values import Consignment
-from relay.signing.dkim import sign
 from relay.store.changes import (
     account_subject,
     credential_subject,
@@ -33,6 +32,7 @@ from tests.support.full_store import Tenants, settle_down
 from tests.support.gateway import REGION
 from tests.support.plans import explain, recorded
 from tests.support.recurring import Mail, polls, register
+from tests.support.signing import sign
 
 if TYPE_CHECKING:
     from tests.bench.bench_scale import Site

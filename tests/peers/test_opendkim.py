@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import smtplib
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from relay.app.recorder import Recorder
 from tests.support.gateway import OWNER, Gateway, Login, arn, grant, transact, user_arn
+from tests.support.multibuffer import library
 from tests.support.peers import require
+from tests.support.web import ask
 
+CLIENTS = 16
 MESSAGES = {
     "plain": "Subject: Hello\r\n\r\nHello.\r\n",
     "no body": "Subject: Nothing\r\n\r\n",
@@ -39,10 +46,15 @@ def submit(gateway: Gateway, app: Login, lent: str, rcpt: str, rest: str) -> Non
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_opendkim_verifies_what_arrives(gateway, app, lent, recorder: Recorder, tmp_path: Path, name):
-    opendkim = require("opendkim")
+    require("opendkim")
     rcpt = f"{name.replace(' ', '-')}@customer.example"
     submit(gateway, app, lent, rcpt, MESSAGES[name])
-    (tmp_path / "message").write_bytes(recorder.wait_for(rcpt, 15).data)
+    assert_verified(gateway, lent, recorder.wait_for(rcpt, 15).data, tmp_path)
+
+
+def assert_verified(gateway: Gateway, lent: str, arrived: bytes, tmp_path: Path) -> None:
+    opendkim = require("opendkim")
+    (tmp_path / "message").write_bytes(arrived)
     keys = [f"{key} {value}" for key, value in gateway.records.items() if "._domainkey." in key]
     (tmp_path / "keys").write_text("\n".join(keys) + "\n")
     (tmp_path / "conf").write_text(
@@ -55,6 +67,41 @@ def test_opendkim_verifies_what_arrives(gateway, app, lent, recorder: Recorder, 
         timeout=60,
     )
     assert f"d={lent}, 2048-bit key) succeeded" in done.stdout, done.stdout + done.stderr
+
+
+def test_opendkim_verifies_what_was_signed_together(gateway, app, lent, recorder, tmp_path: Path):
+    """Sixteen clients end their data in one moment, a few times."""
+    library()
+    rcpts = [f"together-{number}@customer.example" for number in range(CLIENTS * 4)]
+    moment = threading.Barrier(CLIENTS)
+
+    def send(first: int) -> list[int]:
+        with gateway.client(app) as client:
+            return [submit_at(moment, client, lent, rcpt) for rcpt in rcpts[first::CLIENTS]]
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        codes = [code for each in clients.map(send, range(CLIENTS)) for code in each]
+    assert codes == [250] * len(rcpts)
+    for rcpt in rcpts:
+        assert_verified(gateway, lent, recorder.wait_for(rcpt, 15).data, tmp_path)
+    assert signatures(gateway, "together") >= 3
+
+
+def submit_at(moment: threading.Barrier, client: smtplib.SMTP, lent: str, rcpt: str) -> int:
+    client.mail(f"a@{lent}")
+    client.rcpt(rcpt)
+    client.docmd("DATA")
+    moment.wait(20)
+    message = f"From: a@{lent}\r\nTo: {rcpt}\r\nX-SES-SOURCE-ARN: {arn(lent)}\r\n\r\nHello.\r\n.\r\n"
+    client.send(message.encode())
+    return client.getreply()[0]
+
+
+def signatures(gateway: Gateway, made: str) -> float:
+    shown = ask(f"http://127.0.0.1:{gateway.http_port}/metrics").text
+    found = re.search(rf'^relay_signatures_total{{made="{made}"}} (\S+)$', shown, re.MULTILINE)
+    assert found, shown
+    return float(found[1])
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -20,10 +20,10 @@ from relay.signing.dkim import (
     check_key,
     load_private_key,
     public_record,
-    sign,
 )
 from relay.submission.headers import Field, HeaderBlock, parse_headers
 from tests.support.dkim_verifier import verifies
+from tests.support.signing import sign
 
 _AT = 1_700_000_000
 _HEADER = (
@@ -40,6 +40,7 @@ _HEADER = (
     b"Feedback-ID: a:b:c:d\r\n"
     b"X-Other: x\r\n"
 )
+
 _BODY = b"Hello\r\n\r\n  two  blanks \r\n.\r\n\r\n\r\n"
 
 

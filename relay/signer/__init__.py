@@ -1,0 +1,1 @@
+"""Signatures of one event loop, made together where that is cheaper."""
