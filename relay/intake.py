@@ -1,7 +1,7 @@
 """The accept path: parse, authorize, check the quota, rewrite, sign, commit, answer.
 
 SMTP and HTTP both end here.  ``Intake.receive`` gives a ``Receipt`` that takes the message's octets as
-they arrive; ``Receipt.finish`` walks the path and answers.  Whatever goes wrong on our side is answered
+they arrive; its ``finish`` walks the path and answers.  Whatever goes wrong on our side is answered
 with a temporary refusal; an ``Accepted`` is given after the commit and never before.
 """
 
@@ -25,26 +25,24 @@ from relay.queue.values import (
     NewMessage,
     QueuedMessage,
     QueuedRecipient,
-    StoreUnavailable,
 )
 from relay.queue.writer import GroupWriter
 from relay.quotas.check import Charge, Exceeded
 from relay.quotas.exhausted import Exhausted
 from relay.quotas.window import Quota
+from relay.receipt import Receipt
 from relay.signer.batch import Signer
-from relay.signing.dkim import SigningError, SigningKey, SimpleBodyHash
+from relay.signing.dkim import SigningError, SigningKey
 from relay.signing.return_path import Issuer
-from relay.signing.rewrite import Rewritten, TraceFacts, is_loop, rewrite
+from relay.signing.rewrite import Rewritten, TraceFacts, rewrite
 from relay.store.directory import Basis, Directory
 from relay.submission.answer import Accepted, Answer, Reason, Refused
 from relay.submission.envelope import Envelope
-from relay.submission.headers import HeaderBlock, HeaderError, LineCheck, parse_headers
+from relay.submission.headers import HeaderError
 from relay.submission.identifiers import reference, ses_message_id
 from relay.submission.principal import Principal
 from relay.submission.submission import Body, Client, Parameters, Submission
 
-# A header block past this is an attack, not a letter; the store keeps it in one row.
-_MOST_HEADER_BYTES = 256 * 1024
 # Each round judges anew on what changed; a control plane that outruns us so often is not our fault.
 _MOST_JUDGEMENTS = 10
 _UNAVAILABLE = Refused(Reason.UNAVAILABLE, "Temporary service failure")
@@ -355,185 +353,6 @@ class Intake:
             error=f"{type(error).__name__}: {error}",
         )
         return _UNAVAILABLE
-
-
-class Receipt:
-    """One message as it arrives: its octets are checked, counted, hashed and, if many, put aside."""
-
-    def __init__(
-        self,
-        intake: Intake,
-        principal: Principal,
-        client: Client,
-        envelope: Envelope,
-        parameters: Parameters,
-    ) -> None:
-        self._intake = intake
-        self._principal = principal
-        self._client = client
-        self._envelope = envelope
-        self._parameters = parameters
-        self._id = intake.next_id()
-        self._fault: Refused | None = None
-        self._head = b""
-        self._header: bytes | None = None
-        self._lines = LineCheck()
-        self._hash = SimpleBodyHash()
-        self._size_bytes = 0
-        self._body_bytes = 0
-        self._parts: list[bytes] = []
-        self._parts_bytes = 0
-        self._chunks_stored = 0
-        self._held_bytes = 0
-
-    async def write(self, piece: bytes) -> None:
-        """Take the next octets; what is wrong with them is remembered until ``finish``."""
-        self._size_bytes += len(piece)
-        if self._fault is None and self._size_bytes > self._intake.settings.max_message_bytes:
-            self._fail(Refused(Reason.TOO_LARGE, "Message is too long."))
-        if self._fault is not None:
-            return
-        self._hold(len(piece))
-        if self._header is None:
-            rest = self._take_header(piece)
-            if rest is None:
-                return
-            piece = rest
-        await self._take_body(piece)
-
-    def _hold(self, size_bytes: int) -> None:
-        """So much more of the message is in memory, or less."""
-        self._held_bytes += size_bytes
-        self._intake.arriving_bytes += size_bytes
-
-    def _fail(self, refused: Refused) -> None:
-        self._fault = refused
-        self._parts.clear()
-        self._hold(-self._held_bytes)
-
-    def _take_header(self, piece: bytes) -> bytes | None:
-        """Collect the header block; what follows its blank line is given back."""
-        searched = max(len(self._head) - 3, 0)
-        self._head += piece
-        if self._head.startswith(b"\r\n"):
-            self._fail(Refused(Reason.SYNTAX, "Missing required header 'From'."))
-            return None
-        end = self._head.find(b"\r\n\r\n", searched)
-        if end < 0:
-            if len(self._head) > _MOST_HEADER_BYTES:
-                self._fail(Refused(Reason.SYNTAX, "Header is too long."))
-            return None
-        self._header, rest = self._head[: end + 2], self._head[end + 4 :]
-        self._head = b""
-        return rest
-
-    async def _take_body(self, piece: bytes) -> None:
-        fault = self._lines.feed(piece)
-        if fault:
-            self._fail(Refused(Reason.SYNTAX, fault))
-            return
-        self._hash.update(piece)
-        self._body_bytes += len(piece)
-        self._parts.append(piece)
-        self._parts_bytes += len(piece)
-        while self._parts_bytes > CHUNK_BYTES and self._fault is None:
-            await self._spill()
-
-    async def _spill(self) -> None:
-        """Put one chunk into the store, so that a large body is never whole in memory."""
-        joined = b"".join(self._parts)
-        chunk, rest = joined[:CHUNK_BYTES], joined[CHUNK_BYTES:]
-        self._parts, self._parts_bytes = ([rest] if rest else []), len(rest)
-        await self._store(chunk)
-        if self._fault is None:
-            self._hold(-len(chunk))
-
-    async def _store(self, chunk: bytes) -> None:
-        intake = self._intake
-        try:
-            await intake.spool.store_chunk(self._id, self._chunks_stored, chunk, intake.lease)
-            self._chunks_stored += 1
-        except StoreUnavailable as error:
-            self._fail(intake.failed(self._principal, self._id, error))
-
-    async def finish(self) -> Answer:
-        """The answer to the whole message; never raises for trouble with the store or a key."""
-        started = time.perf_counter()
-        intake = self._intake
-        answer: Answer
-        try:
-            answer = await self._answer()
-        except (StoreUnavailable, SigningError, TimeoutError) as error:
-            answer = intake.failed(self._principal, self._id, error)
-        finally:
-            self._hold(-self._held_bytes)
-        if isinstance(answer, Refused):
-            metrics.REFUSED.labels(answer.reason.value).inc()
-            self.abandon()
-        metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
-        return answer
-
-    async def _answer(self) -> Answer:
-        fault = self._fault or self._envelope_fault() or self._ending_fault()
-        if fault is not None:
-            return self._intake.refused(self._principal, self._client, fault)
-        try:
-            headers = parse_headers(self._header or b"")
-        except HeaderError as error:
-            return self._refused(Refused(Reason.SYNTAX, error.reason))
-        if is_loop(headers, self._intake.settings.hostname):
-            return self._refused(Refused(Reason.LOOP, "Too many hops: this message loops"))
-        body = await self._finish_body()
-        if self._fault is not None:
-            return self._fault
-        return await self._intake.accept(self._submission(headers, body))
-
-    def _refused(self, refused: Refused) -> Refused:
-        return self._intake.refused(self._principal, self._client, refused)
-
-    def _envelope_fault(self) -> Refused | None:
-        limit = self._intake.settings.max_recipients
-        if len(self._envelope.recipients) > limit:
-            return Refused(Reason.TOO_MANY_RECIPIENTS, f"Recipient count exceeds {limit}.")
-        return None
-
-    def _ending_fault(self) -> Refused | None:
-        """A message without a blank line is all header (RFC 5322 section 3.5: the body is optional)."""
-        if self._header is None:
-            self._header, self._head = self._head, b""
-        if not self._header:
-            return Refused(Reason.SYNTAX, "Missing required header 'From'.")
-        fault = self._lines.end()
-        return Refused(Reason.SYNTAX, fault) if fault else None
-
-    async def _finish_body(self) -> Body:
-        digest = self._hash.digest()
-        if not self._chunks_stored:
-            return Body(self._body_bytes, digest, (b"".join(self._parts),) if self._parts_bytes else ())
-        if self._parts_bytes:
-            await self._store(b"".join(self._parts))
-            self._parts, self._parts_bytes = [], 0
-        return Body(self._body_bytes, digest, None)
-
-    def _submission(self, headers: HeaderBlock, body: Body) -> Submission:
-        return Submission(
-            id=self._id,
-            received_at=time.time_ns() // 1000,
-            principal=self._principal,
-            client=self._client,
-            envelope=self._envelope,
-            headers=headers,
-            body=body,
-            parameters=self._parameters,
-        )
-
-    def abandon(self) -> None:
-        """The message will not come: what was put aside is dropped."""
-        self._parts.clear()
-        self._hold(-self._held_bytes)
-        if self._chunks_stored:
-            self._chunks_stored = 0
-            self._intake.spool.discard(self._id)
 
 
 def _monotonic() -> int:

@@ -30,9 +30,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "queue": frozenset({"submission", "outcome", "quotas", "store", "metrics"}),
     "record": PURE | {"store", "queue"},
     "signer": frozenset({"submission", "signing", "maillog", "metrics"}),
-    "intake": PURE | {"store", "queue", "record", "signer", "maillog", "metrics"},
+    "receipt": frozenset({"submission", "signing", "queue", "metrics"}),
+    "intake": PURE | {"store", "queue", "record", "signer", "receipt", "maillog", "metrics"},
     "control": PURE | {"store", "queue", "resolver", "httpc"},
-    "session": frozenset({"submission", "accept", "intake", "control", "maillog", "metrics"}),
+    "session": frozenset({"submission", "accept", "intake", "receipt", "control", "maillog", "metrics"}),
     # The connection, its commands without effect and its limits are those of every SMTP server of ours.
     "reports": frozenset(
         {"submission", "signing", "outcome", "queue", "session", "accept", "maillog", "metrics"}
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "feedback": frozenset(
         {"submission", "outcome", "signing", "store", "queue", "httpc", "maillog", "metrics"}
     ),
-    "api": PURE | {"intake", "control", "httpd", "maillog", "metrics"},
+    "api": PURE | {"intake", "receipt", "control", "httpd", "maillog", "metrics"},
     "console": frozenset({"submission", "outcome", "control", "httpd"}),
     "cli": PURE | {"settings", "control", "app"},
 }

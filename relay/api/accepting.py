@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from relay.api import models
 from relay.api.large import Octets
 from relay.api.values import APIError, Caller
-from relay.intake import Receipt
+from relay.receipt import Receipt
 from relay.submission.answer import Accepted, Reason, Refused
 from relay.submission.envelope import Envelope
 from relay.submission.submission import Parameters

@@ -11,8 +11,9 @@ from relay import metrics
 from relay.accept.origin import Origin
 from relay.accept.sparing import Sparing
 from relay.control.authentication import Failure
-from relay.intake import Intake, Receipt
+from relay.intake import Intake
 from relay.maillog import Log
+from relay.receipt import Receipt
 from relay.session import replies
 from relay.session.limits import Connections, Logins
 from relay.session.replies import Reply
