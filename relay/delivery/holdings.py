@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+from relay.queue.values import Consignment
 
 Key = tuple[int, int]
 
@@ -38,3 +40,8 @@ class Holdings:
         strays = dict(missed.items() & self._missed.items())
         self._missed = dict(missed.items() - strays.items())
         return list(strays)
+
+
+def keys_of(consignment: Consignment) -> Iterator[Key]:
+    """What a consignment puts into our hands."""
+    return ((consignment.message.id, one.number) for one in consignment.recipients)

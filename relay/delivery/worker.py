@@ -18,17 +18,15 @@ from typing import Protocol
 from relay import metrics
 from relay.delivery.dialer import Dialer
 from relay.delivery.dialogue import Ended
-from relay.delivery.holdings import Holdings
+from relay.delivery.holdings import Holdings, keys_of
 from relay.delivery.line import Line, ReuseLimits, Tried
 from relay.delivery.policies import Policies
 from relay.delivery.route import ByMX, Routes, Way, way_of
+from relay.delivery.settling import RETRY_SECONDS, Settling
 from relay.delivery.transport import Connection, NoConnection, TimeLimits
 from relay.delivery.turns import Flow, Turns, flow_of
 from relay.maillog import Log
-from relay.outcome import schedule
-from relay.outcome.classify import classify
-from relay.outcome.outcome import Attempt, Bounced, Deferred, Failure, Outcome
-from relay.outcome.schedule import RetryPolicy, decide
+from relay.outcome.schedule import RetryPolicy
 from relay.outcome.simulator import answer_of, box_of
 from relay.queue.values import (
     Claimed,
@@ -40,12 +38,9 @@ from relay.queue.values import (
 )
 from relay.queue.workers import SILENT_SECONDS
 from relay.resolver import DNS
-from relay.submission.identifiers import ses_message_id
 
 _CLAIM_RECIPIENTS = 100
 _POLL_SECONDS = 1.0
-_SETTLE_RETRY_SECONDS = 1.0
-_MOST_UNSETTLED = 2_000
 # What waits in memory: so many messages; new ones leave some room for what comes back from the store.
 _MOST_WAITING = 2_000
 _MOST_NEW = 1_500
@@ -110,10 +105,9 @@ class DeliveryWorker:
         self._waiting_bytes = 0
         self._waiting_of: dict[Flow, int] = {}
         self._can_claim = asyncio.Event()
-        self._unsettled = 0
-        self._settled = asyncio.Event()
         self._postponing: set[asyncio.Task[None]] = set()
         self._holdings = Holdings()
+        self._settling = Settling(queue.settle, settings.retry, self._holdings, self._postpone, jitter, log)
         self._renewed_at = time.monotonic()
         self._renewed = asyncio.Event()
         self.is_draining = False
@@ -129,7 +123,7 @@ class DeliveryWorker:
 
     def offer(self, consignment: Consignment) -> None:
         """Take a message that is leased to us; its body is let go if too many wait in memory."""
-        self._holdings.take(_keys(consignment))
+        self._holdings.take(keys_of(consignment))
         if any(one.domain == self._settings.simulator_domain for one in consignment.recipients):
             consignment = self._simulate(consignment)
             if not consignment.recipients:
@@ -166,10 +160,10 @@ class DeliveryWorker:
             async with asyncio.timeout(seconds):
                 while running := self._running():
                     await asyncio.wait(running)
-                while self._unsettled:
-                    await self._change_of_unsettled()
+                while self._settling.count:
+                    await self._settling.change()
         except TimeoutError:
-            self.log("drain incomplete", level="warning", lanes=self._lanes, unsettled=self._unsettled)
+            self.log("drain incomplete", level="warning", lanes=self._lanes, unsettled=self._settling.count)
         for task in self._running():
             task.cancel()
 
@@ -200,7 +194,7 @@ class DeliveryWorker:
         except StoreUnavailable:
             pass  # our lease ends with us, and somebody takes them then
         for consignment in consignments:
-            self._holdings.let_go(_keys(consignment))
+            self._holdings.let_go(keys_of(consignment))
 
     async def _claim(self) -> bool:
         """Whether there may be more to claim at once."""
@@ -213,7 +207,7 @@ class DeliveryWorker:
             return False
         if self.is_draining:
             for consignment in claimed.consignments:
-                self._holdings.take(_keys(consignment))
+                self._holdings.take(keys_of(consignment))
             await self.release(claimed.consignments)
             return False
         for consignment in claimed.consignments:
@@ -238,7 +232,9 @@ class DeliveryWorker:
         part = [one for one in consignment.recipients if one.domain == domain]
         answers = [answer_of(box_of(one.address)) for one in part]
         ended = [Ended(reply, phase) for phase, reply in answers]
-        self.tried(Tried(consignment, part, ended, time.time_ns() // 1000, domain, None, is_simulated=True))
+        self._settling.tried(
+            Tried(consignment, part, ended, time.time_ns() // 1000, domain, None, is_simulated=True)
+        )
         return replace(
             consignment, recipients=tuple(one for one in consignment.recipients if one.domain != domain)
         )
@@ -288,10 +284,10 @@ class DeliveryWorker:
         while True:
             try:
                 await self._queue.postpone([consignment], seconds)
-                self._holdings.let_go(_keys(consignment))
+                self._holdings.let_go(keys_of(consignment))
                 return
             except StoreUnavailable:
-                await asyncio.sleep(_SETTLE_RETRY_SECONDS)  # nobody else may take what we hold
+                await asyncio.sleep(RETRY_SECONDS)  # nobody else may take what we hold
 
     def _forget_lines(self) -> None:
         for line in [line for line in self.lines.values() if line.is_over]:
@@ -378,116 +374,11 @@ class DeliveryWorker:
             await self._renewed.wait()
         return True
 
-    async def settled(self) -> None:
-        """Wait while too many outcomes are not durable yet."""
-        if self._unsettled >= _MOST_UNSETTLED:
-            await self._change_of_unsettled()
-
-    async def _change_of_unsettled(self) -> None:
-        self._settled.clear()
-        await self._settled.wait()
-
-    # ------------------------------------------------------------ settling
-
     def tried(self, tried: Tried) -> None:
-        """Hand over the outcomes; the lane does not wait for them to be durable."""
-        now = time.time_ns() // 1000
-        if not tried.is_simulated:
-            metrics.ATTEMPT_SECONDS.observe((now - tried.started) / 1_000_000)
-        settled = [
-            self._outcome(tried, recipient, one, now)
-            for recipient, one in zip(tried.part, tried.ended, strict=True)
-        ]
-        self._unsettled += len(settled)
-        self._submit(settled)
+        self._settling.tried(tried)
 
-    def _outcome(self, tried: Tried, recipient: QueuedRecipient, ended: Ended, now: int) -> Settled:
-        message = tried.consignment.message
-        duration = now - tried.started
-        attempt = Attempt(
-            tried.started, ended.phase, tried.host, tried.tls, ended.answer, duration, tried.local
-        )
-        outcome = self._decide(message, recipient, attempt)
-        # The settlement needs no body, and may wait long for a store that is away.
-        lease = tried.consignment.lease
-        return Settled(message.without_body(), recipient, lease, attempt, outcome, tried.is_simulated)
-
-    def _decide(self, message: QueuedMessage, recipient: QueuedRecipient, attempt: Attempt) -> Outcome:
-        history = schedule.Tried(
-            recipient.attempts + 1, message.received_at, message.expires_at, recipient.delay_reported
-        )
-        verdict = classify(attempt.answer, attempt.phase)
-        ended_at = attempt.at + attempt.duration_us
-        return decide(verdict, history, ended_at, self._settings.retry, self._jitter())
-
-    def _submit(self, settled: list[Settled], is_last: bool = False) -> None:
-        future = self._queue.settle(settled)
-        future.add_done_callback(lambda done: self._submitted(settled, is_last, done))
-
-    def _submitted(self, settled: list[Settled], is_last: bool, done: asyncio.Future[None]) -> None:
-        error = None if done.cancelled() else done.exception()
-        if isinstance(error, StoreUnavailable):
-            # We hold the lease as long as we live, so nobody else tries these meanwhile.
-            asyncio.get_running_loop().call_later(_SETTLE_RETRY_SECONDS, self._submit, settled, is_last)
-            return
-        if error is not None:
-            self._unrecorded(settled, is_last, error)
-            return
-        self._done_with(settled)
-        for one in settled:
-            self._report(one)
-
-    def _done_with(self, settled: list[Settled]) -> None:
-        self._holdings.let_go((one.message.id, one.recipient.number) for one in settled)
-        self._unsettled -= len(settled)
-        self._settled.set()
-
-    def _unrecorded(self, settled: list[Settled], is_last: bool, error: BaseException) -> None:
-        """The store works and does not take this: a surprise, so it defers, and nothing stays with us.
-
-        What was delivered goes out again then; as a deferral it counts as an attempt, so that it ends.
-        """
-        if len(settled) > 1:  # one of them spoils it for the others
-            for one in settled:
-                self._submit([one])
-            return
-        [one] = settled
-        lost = ses_message_id(one.message.id)
-        self.log("settlement failed", level="error", id=lost, error=repr(error))
-        if not is_last:
-            self._submit([self._deferred(one)], is_last=True)
-        else:
-            consignment = Consignment(one.message, (one.recipient,), one.lease)
-            self._holdings.take(_keys(consignment))
-            self._done_with(settled)
-            self._postpone(consignment, self._settings.retry.max_seconds)
-
-    def _deferred(self, one: Settled) -> Settled:
-        attempt = replace(one.attempt, answer=Failure("the outcome could not be recorded"))
-        return replace(one, attempt=attempt, outcome=self._decide(one.message, one.recipient, attempt))
-
-    def _report(self, one: Settled) -> None:
-        outcome, attempt = one.outcome, one.attempt
-        event, count = "delivered", metrics.DELIVERED
-        due_at = status = None
-        if isinstance(outcome, Deferred):
-            event, count, due_at = "deferred", metrics.DEFERRED, outcome.due_at
-        elif isinstance(outcome, Bounced):
-            event, count, status = "bounced", metrics.BOUNCED, outcome.status
-        count.inc()
-        self.log(
-            event,
-            id=ses_message_id(one.message.id),
-            to=one.recipient.address,
-            host=attempt.host,
-            tls=attempt.tls,
-            attempt=one.recipient.attempts + 1,
-            phase=None if event == "delivered" else attempt.phase.value,
-            status=status,
-            reply=str(attempt.answer),
-            next_s=None if due_at is None else (due_at - attempt.at) // 1_000_000,
-            ms=attempt.duration_us // 1000,
-        )
+    async def settled(self) -> None:
+        await self._settling.room()
 
 
 def _octets(message: QueuedMessage) -> int:
@@ -497,7 +388,3 @@ def _octets(message: QueuedMessage) -> int:
 
 def _name(way: Way) -> str:
     return way.domain if isinstance(way, ByMX) else f"{way.host}:{way.port}"
-
-
-def _keys(of: Consignment) -> Iterator[tuple[int, int]]:
-    return ((of.message.id, one.number) for one in of.recipients)

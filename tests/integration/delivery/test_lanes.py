@@ -382,7 +382,8 @@ async def test_answer_that_is_given_again_and_again_holds_no_message():
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.delivery.worker._SETTLE_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("relay.delivery.settling.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("relay.delivery.worker.RETRY_SECONDS", 0.01)
     monkeypatch.setattr("relay.delivery.worker._POLL_SECONDS", 0.01)
 
 
