@@ -30,7 +30,7 @@ from relay.authorization.identities import (
 from relay.authorization.policy import Policy
 from relay.authorization.reasons import explain_denial, explain_own_side
 from relay.authorization.request import Caller, Request, caller_of
-from relay.authorization.send import Claim, Send, claims
+from relay.authorization.send import Claim, Send
 from relay.submission.address import Mailbox
 from relay.submission.answer import Reason
 
@@ -166,7 +166,7 @@ Decision = Allowed | Denied
 def wanted(send: Send, production: bool, rules: Rules) -> frozenset[tuple[str, str]]:
     """The (account, case-folded name) of every identity that ``decide`` may ask for."""
     own = send.principal.account_id
-    found = _wanted(own, tuple([(claim.address, claim.arn) for claim in claims(send)]))
+    found = _wanted(own, tuple([(claim.address, claim.arn) for claim in send.claims]))
     is_owner_asked = rules.owner_out_of_sandbox_too and bool(named_owners(send) - {own})
     if production and not is_owner_asked:
         return found
@@ -187,7 +187,7 @@ def _wanted(own: str, asked: tuple[tuple[Mailbox, str | None], ...]) -> frozense
 
 def named_owners(send: Send) -> frozenset[str]:
     """The accounts whose identities the ARNs name."""
-    return _owners(tuple([claim.arn for claim in claims(send)]))
+    return _owners(tuple([claim.arn for claim in send.claims]))
 
 
 @lru_cache(maxsize=4096)
@@ -198,7 +198,7 @@ def _owners(arns: tuple[str | None, ...]) -> frozenset[str]:
 
 def concerned(send: Send, ground: Ground) -> list[str]:
     """The ARNs of the identities here in whose name it would be sent, whatever is decided."""
-    found = (_concerned(claim, send.principal.account_id, ground.identities) for claim in claims(send))
+    found = (_concerned(claim, send.principal.account_id, ground.identities) for claim in send.claims)
     return list(dict.fromkeys(identity.arn for identity in found if identity))
 
 
@@ -226,7 +226,7 @@ def decide(send: Send, ground: Ground, rules: Rules, ask: Ask = _ask) -> Decisio
     ``ask`` is given by whoever wants to see the questions (``trace.Questions``); the verdicts are the same.
     """
     judge = _Judge(send, ground, rules, ask)
-    answers = [judge.claim(claim) for claim in claims(send)]
+    answers = [judge.claim(claim) for claim in send.claims]
     for answer in answers:
         if isinstance(answer, Denied):
             return answer

@@ -7,7 +7,7 @@ a decision reads besides the ground (accounts, identities, policies) it is made 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from relay.submission.address import Mailbox, parse_mailbox
@@ -22,6 +22,15 @@ class Arns(NamedTuple):
     source: str | None = None
     from_: str | None = None
     return_path: str | None = None
+
+
+class Claim(NamedTuple):
+    """One address that the message uses, what it is used as, and the ARN named for it, if any."""
+
+    role: str
+    address: Mailbox
+    shown: str
+    arn: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +51,29 @@ class Send:
     return_path: Mailbox | None
     arns: Arns
     configuration_set: str | None
+    # Every address that must be the sender's own or granted, with the ARN that covers it.
+    claims: tuple[Claim, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "claims", tuple(_claims(self)))
 
     @property
     def feedback_address(self) -> Mailbox:
         """Where bounces go, and the value of ``ses:FeedbackAddress``."""
         return self.return_path or self.mail_from
+
+
+def _claims(send: Send) -> Iterator[Claim]:
+    """The order of the ARNs is the table of the design's section 5."""
+    arns = send.arns
+    from_arn = arns.from_ or arns.source
+    yield Claim("From", send.from_.mailbox, str(send.from_), from_arn)
+    if send.sender is not None:
+        yield Claim("Sender", send.sender.mailbox, str(send.sender), from_arn)
+    feedback = send.feedback_address
+    yield Claim("Return-Path", feedback, str(feedback), arns.return_path or arns.source or arns.from_)
+    if send.return_path is not None and send.return_path != send.mail_from:
+        yield Claim("MAIL FROM", send.mail_from, str(send.mail_from), arns.source or arns.from_)
 
 
 def send_of(submission: Submission) -> Send:
@@ -74,31 +101,6 @@ def send_of(submission: Submission) -> Send:
         ),
         configuration_set=parameters.configuration_set or fields.configuration_set,
     )
-
-
-class Claim(NamedTuple):
-    """One address that the message uses, what it is used as, and the ARN named for it, if any."""
-
-    role: str
-    address: Mailbox
-    shown: str
-    arn: str | None
-
-
-def claims(send: Send) -> Iterator[Claim]:
-    """Every address that must be the sender's own or granted, with the ARN that covers it.
-
-    The order of the ARNs is the table of the design's section 5.
-    """
-    arns = send.arns
-    from_arn = arns.from_ or arns.source
-    yield Claim("From", send.from_.mailbox, str(send.from_), from_arn)
-    if send.sender is not None:
-        yield Claim("Sender", send.sender.mailbox, str(send.sender), from_arn)
-    feedback = send.feedback_address
-    yield Claim("Return-Path", feedback, str(feedback), arns.return_path or arns.source or arns.from_)
-    if send.return_path is not None and send.return_path != send.mail_from:
-        yield Claim("MAIL FROM", send.mail_from, str(send.mail_from), arns.source or arns.from_)
 
 
 def to_record(send: Send) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from relay.authorization.send import Arns, Send, claims, from_record, to_record
+from relay.authorization.send import Arns, Send, from_record, to_record
 from tests.unit.authorization.ground import send, service, user
 
 _ALL = Arns(source="S", from_="F", return_path="R")
@@ -30,7 +30,7 @@ def test_r05_each_address_is_named_by_the_first_arn_of_its_row(
     arns: Arns, from_: str | None, return_path: str | None, mail_from: str | None
 ) -> None:
     what = send(sender="s@a.example", return_path="r@a.example", mail_from="m@a.example", arns=arns)
-    assert [(claim.role, claim.arn) for claim in claims(what)] == [
+    assert [(claim.role, claim.arn) for claim in what.claims] == [
         ("From", from_),
         ("Sender", from_),
         ("Return-Path", return_path),
@@ -58,7 +58,7 @@ def test_r05_each_address_is_named_by_the_first_arn_of_its_row(
     ids=["plain", "sender", "return-path", "return-path-as-mail-from"],
 )
 def test_every_address_that_is_used_is_claimed(what: Send, used: list[str]) -> None:
-    assert [claim.shown for claim in claims(what)] == used
+    assert [claim.shown for claim in what.claims] == used
 
 
 @pytest.mark.parametrize(
