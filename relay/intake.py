@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from relay import metrics, record
-from relay.authorization.decision import Account, Allowed, Denied, Ground, Rules, concerned, decide
+from relay.authorization.decision import Account, Allowed, Denied, Ground, Rules, concerned
 from relay.authorization.identities import Identity
 from relay.authorization.send import Send, send_of
 from relay.maillog import Log
@@ -140,8 +140,8 @@ class Intake:
         found = await self.directory.ground(send)
         if found is None:
             return Refused(Reason.CREDENTIAL, "Authentication Credentials Invalid")
-        ground, keys_of, basis = found
-        decision = decide(send, ground, self.settings.rules)
+        ground, keys_of, basis, precedents = found
+        decision = precedents.decide(send)
         metrics.AUTHORIZATION_SECONDS.observe(time.perf_counter() - started)
         if isinstance(decision, Denied):
             # What was granted a moment ago must not be refused for good: look whether this is the latest.

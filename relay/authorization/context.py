@@ -15,6 +15,9 @@ from relay.submission.principal import Principal, PrincipalKind
 
 Context = dict[str, str | tuple[str, ...]]
 
+# What differs from one message to the next of the same sender, From and Return-Path.
+OF_EACH_MESSAGE = frozenset({"ses:recipients", "aws:currenttime", "aws:epochtime"})
+
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:

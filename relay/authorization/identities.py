@@ -8,9 +8,10 @@ identities).  Of several that cover an address the most specific verified one ap
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from relay.authorization.policy import Policy
@@ -122,6 +123,10 @@ class Identities:
         """The identity that the ARN names, exactly as written."""
         candidates = self._found.get((arn.account_id, arn.name.lower()), ())
         return next((identity for identity in candidates if identity.name == arn.name), None)
+
+    def all(self) -> Iterator[Identity]:
+        """Each of them, whatever it covers."""
+        return chain.from_iterable(self._found.values())
 
     def replaced(self, by: Identity) -> Mapping[tuple[str, str], Sequence[Identity]]:
         """What was found, with ``by`` in the place of the identity that has its ARN."""

@@ -88,6 +88,12 @@ def has_variables(template: Template) -> bool:
     return any(isinstance(part, Variable) for part in template)
 
 
+def variables_of(text: str) -> frozenset[str]:
+    """The keys, in lower case, of the variables that stand in a policy's text."""
+    parts = parse_template(text, variables=True, wildcards=False)
+    return frozenset(part.key for part in parts if isinstance(part, Variable))
+
+
 def resolve(template: Template, context: Context) -> Template | None:
     """The template without variables, or None if one has no value here."""
     parts: list[str | Wildcard | Variable] = []

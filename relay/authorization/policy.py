@@ -9,10 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeVar
 
 from relay.authorization.document import Document, Fault, Member, Members, Node, Number, PolicyError, read
-from relay.authorization.matching import Context, Template, any_arn_like, any_like, parse_template
+from relay.authorization.matching import (
+    Context,
+    Template,
+    any_arn_like,
+    any_like,
+    parse_template,
+    variables_of,
+)
 from relay.authorization.operators import Operator, Test, compile_test, cost, parse_operator
 from relay.authorization.request import Caller, Request, role_name, service_name
 
@@ -87,7 +95,7 @@ class Selector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
-    """One statement.  ``number`` counts from 0."""
+    """One statement.  ``number`` counts from 0; ``context_keys``, in lower case, are all that it looks at."""
 
     number: int
     sid: str | None
@@ -98,6 +106,7 @@ class Statement:
     conditions: tuple[Condition, ...]
     tests: tuple[Test, ...] = ()
     selector: Selector | None = None
+    context_keys: frozenset[str] = frozenset()
 
     def concerns(self, request: Request) -> bool:
         """Whether principal, action and resource match; conditions are not looked at."""
@@ -116,6 +125,7 @@ class Policy:
     version: str
     statements: tuple[Statement, ...]
     fault: str | None = None
+    context_keys: frozenset[str] = frozenset()  # of all statements
     _concerns: dict[tuple[frozenset[str], str, str], _Concerning] = field(default_factory=dict)
 
     def candidates(self, request: Request) -> Sequence[Statement]:
@@ -211,7 +221,8 @@ class _Compiler:
         )
         if self._faults or statements is None:
             raise PolicyError(tuple(sorted(self._faults, key=lambda fault: (fault.line, fault.column))))
-        return Policy(self._name, self._version, statements)
+        context_keys = frozenset[str]().union(*(one.context_keys for one in statements))
+        return Policy(self._name, self._version, statements, context_keys=context_keys)
 
     # ------------------------------------------------------------ pieces of any document
 
@@ -306,7 +317,10 @@ class _Compiler:
         ranked = sorted(conditions, key=lambda one: cost(one.operator, one.values))
         tests = tuple(condition.test for condition in ranked)
         selector = next(filter(None, map(self._selector, conditions)), None)
-        return Statement(number, sid, is_allow, principals, action, resource, conditions, tests, selector)
+        context_keys = _context_keys(resource, conditions)
+        return Statement(
+            number, sid, is_allow, principals, action, resource, conditions, tests, selector, context_keys
+        )
 
     def _selector(self, condition: Condition) -> Selector | None:
         """A plain comparison of one value with fixed texts; what has values or is absent never holds."""
@@ -396,6 +410,13 @@ class _Compiler:
             self._note(node, "a string, number or boolean is expected")
             raise _Skip
         return str(node.value)
+
+
+def _context_keys(resource: Part, conditions: Sequence[Condition]) -> frozenset[str]:
+    """Keys of conditions and of variables; in a document of the old version these are only text."""
+    texts = chain(resource.values, *(one.values for one in conditions))
+    variables = (variables_of(text) for text in texts if "${" in text)
+    return frozenset(one.key.lower() for one in conditions).union(*variables)
 
 
 def _principal_name(kind: str, value: str) -> str:

@@ -84,7 +84,7 @@ def explain(ground: Ground, send: Send) -> Explanation:
     accounts.get(ground, send.principal.account_id)
     rules = Rules(ground.region, ground.owner_out_of_sandbox_too, ground.simulator_domain)
     directory = Directory(ground.store, ground.secrets, rules)
-    found, _, _ = asyncio.run(directory.ground_for_anyone(send))
+    found = asyncio.run(directory.ground_for_anyone(send)).ground
     questions = Questions()
     decision = decide(send, found, rules, questions.ask)
     suggestion = Suggestion(()) if isinstance(decision, Allowed) else suggest(send, found, rules)

@@ -198,8 +198,8 @@ class Revocations:
 
     async def _why_not(self, send: Send) -> str | None:
         """Why the owner's side does not grant it any more; None if it does."""
-        ground, _, _ = await self._directory.ground_for_anyone(send)
-        decision = decide(send, replace(ground, user_policies=None), self._rules)
+        found = await self._directory.ground_for_anyone(send)
+        decision = decide(send, replace(found.ground, user_policies=None), self._rules)
         if not isinstance(decision, Denied) or decision.reason is not Reason.ACCESS_DENIED:
             return None
         name = decision.gap.resource.rpartition("identity/")[2] if decision.gap else ""

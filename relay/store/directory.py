@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from relay.authorization.decision import Account, Ground, Rules, named_owners, wanted
 from relay.authorization.identities import Identities, Identity
 from relay.authorization.policy import Policy
+from relay.authorization.precedents import Precedents
 from relay.authorization.send import Send
 from relay.quotas.window import SES_QUOTAS, QuotaDefaults
 from relay.signing.dkim import SigningKey
@@ -49,7 +50,15 @@ class Basis:
 
 
 KeysOf = Callable[[Identity], tuple[SigningKey, ...]]
-Found = tuple[Ground, KeysOf, Basis]
+
+
+class Found(NamedTuple):
+    """What a submission is decided on, and what was decided on it before."""
+
+    ground: Ground
+    keys_of: KeysOf
+    basis: Basis
+    precedents: Precedents
 
 
 class _Question(NamedTuple):
@@ -145,7 +154,7 @@ class Directory:
         return held is _MISSING or _holds(held, principal, source_ip)
 
     async def ground(self, send: Send) -> Found | None:
-        """What ``decide`` needs for a submission, the keys of an identity, and the basis for the commit.
+        """What ``decide`` needs for a submission, with the keys of an identity and the basis for the commit.
 
         None if the credential is gone or no longer active.
         """
@@ -153,8 +162,9 @@ class Directory:
         found, change = await self._get([subject])
         if not _holds(found[subject], send.principal, send.source_ip):
             return None
-        ground, keys_of, basis = await self.ground_for_anyone(send)
-        return ground, keys_of, Basis(min(change, basis.change), basis.subjects | {subject.lower()})
+        ground, keys_of, basis, precedents = await self.ground_for_anyone(send)
+        basis = Basis(min(change, basis.change), basis.subjects | {subject.lower()})
+        return Found(ground, keys_of, basis, precedents)
 
     async def ground_for_anyone(self, send: Send) -> Found:
         """The same whether or not the principal has a credential: for what is only asked, never sent.
@@ -169,9 +179,8 @@ class Directory:
         if held is not None:
             return held
         found = await self._find(question, entries, change)
-        _, _, basis = found
         # What changed meanwhile may have been read before it did.
-        if basis.change == self.change:
+        if found.basis.change == self.change:
             if len(self._grounds) == _MOST_GROUNDS:
                 self._grounds.clear()
             self._grounds[question] = found
@@ -196,7 +205,7 @@ class Directory:
             },
             configuration_sets={one.name: one for one in sets.values() if one is not None},
         )
-        return ground, self._keys_of(entries), basis
+        return Found(ground, self._keys_of(entries), basis, Precedents(principal, ground, self._rules))
 
     async def policies(
         self, principal: Principal, account_id: str, name: str | None

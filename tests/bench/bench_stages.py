@@ -133,7 +133,7 @@ async def measure_stages(feed: Directory, submission: Submission) -> None:
     await measure_async("directory: ground", lambda: feed.ground(send))
     found = await feed.ground(send)
     assert found is not None
-    ground, keys_of, _ = found
+    ground, keys_of, *_ = found
     measure("decision", lambda: decide(send, ground, RULES))
     decision = decide(send, ground, RULES)
     assert isinstance(decision, Allowed)

@@ -83,7 +83,7 @@ def send(who: Principal) -> Send:
 async def decided(directory: Directory, who: Principal) -> Allowed | Denied:
     found = await directory.ground(send(who))
     assert found is not None
-    return decide(send(who), found[0], RULES)
+    return decide(send(who), found.ground, RULES)
 
 
 async def test_ground_has_all_that_a_decision_needs(directory, login):
@@ -91,7 +91,7 @@ async def test_ground_has_all_that_a_decision_needs(directory, login):
     who = await principal(directory, login)
     found = await directory.ground(send(who))
     assert found is not None
-    ground, keys_of, basis = found
+    ground, keys_of, basis, _ = found
     decision = decide(send(who), ground, RULES)
     assert isinstance(decision, Allowed)
     assert decision.signer is not None

@@ -71,7 +71,7 @@ class Side:
         asked = send or await self.send()
         found = await self.directory.ground(asked)
         assert found is not None
-        return decide(asked, found[0], RULES)
+        return decide(asked, found.ground, RULES)
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ async def test_keys_are_read_again_after_they_changed(side: Side) -> None:
         send = await side.send()
         found = await side.directory.ground(send)
         assert found is not None
-        ground, keys_of, _ = found
+        ground, keys_of, *_ = found
         decision = decide(send, ground, RULES)
         assert isinstance(decision, Allowed)
         assert decision.signer is not None
@@ -219,7 +219,7 @@ async def test_entry_that_changes_while_it_is_read_is_not_kept(
     go_on.set()
     found = await asyncio.wait_for(asking, SECONDS)
     assert found is not None
-    _, _, basis = found
+    basis = found.basis
     assert basis.change < side.directory.change, "the commit must be able to tell"
     assert isinstance(await side.decided(), Denied)
 
@@ -257,7 +257,7 @@ async def test_basis_names_everything_that_was_asked(side: Side) -> None:
     send = await side.send(configuration_set="News")
     found = await side.directory.ground(send)
     assert found is not None
-    _, _, basis = found
+    basis = found.basis
     who = send.principal
     assert {
         f"credential:{who.access_key_id}".lower(),
@@ -280,7 +280,7 @@ async def test_basis_is_as_old_as_the_oldest_entry(side: Side) -> None:
     deny_own(side.ground)
     found = await side.directory.ground(await side.send())
     assert found is not None
-    assert found[2].change == known
+    assert found.basis.change == known
 
 
 # ---------------------------------------------------------------- grounds that were found before
@@ -299,7 +299,7 @@ async def test_same_question_has_the_same_ground_until_something_changes(side: S
     await side.directory.poll()
     later = await side.directory.ground_for_anyone(await side.send())
     assert later is not first
-    assert later[2].change == side.directory.change, "each commit would have to look at what came since"
+    assert later.basis.change == side.directory.change, "each commit would have to look at what came since"
 
 
 async def test_ground_goes_with_an_entry_that_had_to_go(side: Side) -> None:
@@ -429,8 +429,8 @@ async def test_account_whose_row_is_gone_has_no_owner_in_the_ground(side: Side) 
     send = await side.send(arns=Arns(source=arn(OWN, "999999999999")))
     found = await side.directory.ground(send)
     assert found is not None
-    assert "999999999999" not in found[0].owners
-    assert isinstance(decide(send, found[0], RULES), Denied)
+    assert "999999999999" not in found.ground.owners
+    assert isinstance(decide(send, found.ground, RULES), Denied)
 
 
 # ---------------------------------------------------------------- other principals, other sets
@@ -450,7 +450,7 @@ async def test_r17_service_has_no_policies_of_its_own(side: Side) -> None:
     )
     found = await side.directory.ground(await side.send(principal=held.principal))
     assert found is not None
-    assert found[0].user_policies is None
+    assert found.ground.user_policies is None
 
 
 async def test_user_is_known_by_arn_path_and_tags(side: Side) -> None:
@@ -467,7 +467,7 @@ async def test_what_is_only_asked_needs_no_credential(side: Side) -> None:
     who = replace(await side.principal(), access_key_id="none")
     send = await side.send(principal=who)
     assert await side.directory.ground(send) is None
-    ground, _, _ = await side.directory.ground_for_anyone(send)
+    ground = (await side.directory.ground_for_anyone(send)).ground
     assert isinstance(decide(send, ground, RULES), Allowed)
 
 
@@ -508,7 +508,7 @@ async def test_default_set_of_an_own_identity_is_in_the_ground(side: Side) -> No
     send = await side.send("a@mine.example", arns=Arns())
     found = await side.directory.ground(send)
     assert found is not None
-    assert set(found[0].configuration_sets) == {"usual"}
-    decision = decide(send, found[0], RULES)
+    assert set(found.ground.configuration_sets) == {"usual"}
+    decision = decide(send, found.ground, RULES)
     assert isinstance(decision, Allowed)
     assert decision.configuration_set == "usual"

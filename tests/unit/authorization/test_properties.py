@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -298,6 +299,51 @@ def test_a_policy_that_has_answered_before_answers_the_same(
 def test_letter_case_of_actions_never_matters(document: Any, request: Request) -> None:
     louder = Request(request.caller, request.action.upper(), request.resource, request.context)
     assert _effect([document], louder) is _effect([document], request)
+
+
+class _Watched(dict[str, Any]):
+    """A context that notes what it is asked for."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        raise AssertionError(f"{key} is read past get()")
+
+    def __contains__(self, key: object) -> bool:
+        raise AssertionError(f"{key} is looked for past get()")
+
+    def __iter__(self) -> Any:
+        raise AssertionError("the context is read whole")
+
+
+@_quickly
+@given(_sets, _requests)
+def test_a_policy_names_every_key_of_the_context_that_it_looks_at(
+    documents: list[Any], request: Request
+) -> None:
+    """Precedents rest on it."""
+    policies = _compiled(documents)
+    watched = _Watched(request.context)
+    evaluate(policies, replace(request, context=watched))
+    assert watched.asked <= frozenset().union(*(policy.context_keys for policy in policies))
+
+
+@_quickly
+@given(_sets, _requests, _contexts)
+def test_what_no_policy_names_makes_no_difference(
+    documents: list[Any], request: Request, other: dict[str, Any]
+) -> None:
+    policies = _compiled(documents)
+    named = frozenset().union(*(policy.context_keys for policy in policies))
+    changed = {key: value for key, value in other.items() if key not in named}
+    changed |= {key: value for key, value in request.context.items() if key in named}
+    assert evaluate(policies, replace(request, context=changed)) == evaluate(policies, request)
 
 
 # ---------------------------------------------------------------- explaining
