@@ -85,6 +85,10 @@ class _TurnedAway(Exception):
     rest: Consignment
 
 
+# A lane that waits for mail, and until when by the loop's clock.
+_Idle = tuple[asyncio.Future[bool], float]
+
+
 class Line:
     """The mail of one way in one worker process."""
 
@@ -96,7 +100,8 @@ class Line:
         self.is_throttled = False  # as the operator was told
         self._limits = limits
         self._depot = depot
-        self._idle: deque[asyncio.Future[bool]] = deque()
+        self._idle: deque[_Idle] = deque()  # who has waited longest is the first
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._open: set[Connection] = set()
         # What the next hop said when it went down; it holds as long as that.
         self._answer: NoConnection | None = None
@@ -134,9 +139,9 @@ class Line:
 
     def _wake_idle(self, *, to_work: bool = True) -> bool:
         while self._idle:
-            idle = self._idle.pop()
-            if not idle.done():
-                idle.set_result(to_work)
+            woken, _ = self._idle.pop()
+            if not woken.done():
+                woken.set_result(to_work)
                 return True
         return False
 
@@ -203,12 +208,22 @@ class Line:
 
     async def _woken(self) -> bool:
         """Wait for mail; False if none came for a while, or the lane is wanted elsewhere."""
-        idle: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._idle.append(idle)
-        try:
-            return await asyncio.wait_for(idle, _IDLE_SECONDS)
-        except TimeoutError:
-            return False
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[bool] = loop.create_future()
+        self._idle.append((woken, loop.time() + _IDLE_SECONDS))
+        if self._idle_timer is None:
+            self._idle_timer = loop.call_later(_IDLE_SECONDS, self._dismiss_late)
+        return await woken
+
+    def _dismiss_late(self) -> None:
+        """One timer for all lanes of the line: those that have waited long enough end."""
+        loop = asyncio.get_running_loop()
+        while self._idle and self._idle[0][1] <= loop.time():
+            woken, _ = self._idle.popleft()
+            if not woken.done():
+                woken.set_result(False)
+        next_at = self._idle[0][1] if self._idle else None
+        self._idle_timer = loop.call_at(next_at, self._dismiss_late) if next_at is not None else None
 
     # ------------------------------------------------------------ one attempt
 

@@ -159,12 +159,13 @@ class Directory:
         None if the credential is gone or no longer active.
         """
         subject = credential_subject(send.principal.access_key_id)
-        found, change = await self._get([subject])
-        if not _holds(found[subject], send.principal, send.source_ip):
+        held, change = await self._get([subject])
+        if not _holds(held[subject], send.principal, send.source_ip):
             return None
-        ground, keys_of, basis, precedents = await self.ground_for_anyone(send)
-        basis = Basis(min(change, basis.change), basis.subjects | {subject.lower()})
-        return Found(ground, keys_of, basis, precedents)
+        found = await self.ground_for_anyone(send)
+        if found.basis.change <= change:
+            return found
+        return found._replace(basis=Basis(change, found.basis.subjects))
 
     async def ground_for_anyone(self, send: Send) -> Found:
         """The same whether or not the principal has a credential: for what is only asked, never sent.
@@ -193,7 +194,8 @@ class Directory:
         rest, later = await self._get([*subjects.values(), *map(account_subject, owners)])
         entries |= rest
         sets, last = await self._get(_sets(question, entries))
-        basis = Basis(min(change, later, last), frozenset(map(str.lower, (*entries, *sets))))
+        subjects_read = (credential_subject(principal.access_key_id), *entries, *sets)
+        basis = Basis(min(change, later, last), frozenset(map(str.lower, subjects_read)))
         ground = Ground(
             account=entries[account_subject(principal.account_id)],
             user_policies=self._user_policies(principal, entries),

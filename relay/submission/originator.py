@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from relay.submission.address import AddressError, Mailbox, parse_mailbox
@@ -55,11 +56,22 @@ class ControlFields:
 
 _match_named = re.compile(r"([^<>]*)<([^<>]*)>").fullmatch
 _holds_more = re.compile(r"[<>,;]").search
+_LONGEST_KEPT = 1024
 _NOT_ONE = "Exactly one mailbox is allowed, as local@domain or name <local@domain>"
 
 
 def parse_from(value: bytes) -> NamedMailbox:
     """The one mailbox that a field body holds, folded or not; HeaderError if it is anything else."""
+    return _parse_kept(value) if len(value) <= _LONGEST_KEPT else _parse_from(value)
+
+
+@lru_cache(maxsize=4096)
+def _parse_kept(value: bytes) -> NamedMailbox:
+    """The same, remembered: it is alike in all mail of an application."""
+    return _parse_from(value)
+
+
+def _parse_from(value: bytes) -> NamedMailbox:
     text = _unfold(value)
     found = _match_named(text)
     if found is None and _holds_more(text):
