@@ -166,17 +166,16 @@ class Transaction:
             self._settle(reply, phase)
 
     def _proceed(self, phase: Phase, reply: Reply) -> tuple[Next, bytes]:
-        nobody_left = all(result is not None for result in self.results)
         if phase is Phase.DATA and reply.code == 354:
             self._awaited.append((Phase.DOT, -1))
-            return (Next.SEND_DOT, b"") if nobody_left else (Next.SEND_MESSAGE, b"")
+            return (Next.SEND_MESSAGE, b"") if None in self.results else (Next.SEND_DOT, b"")
         if phase is Phase.DATA:
             self.must_reset = True
         if phase in (Phase.DATA, Phase.DOT):
             return Next.DONE, b""
         if self._awaited:
             return Next.WAIT, b""
-        if nobody_left and phase is not Phase.EHLO:  # step by step: there is nothing to say DATA for
+        if phase is not Phase.EHLO and None not in self.results:  # step by step: there is nothing to say DATA for
             self.must_reset = True
             return Next.DONE, b""
         return Next.WAIT, self._send(1)
