@@ -175,7 +175,8 @@ class Transaction:
             return Next.DONE, b""
         if self._awaited:
             return Next.WAIT, b""
-        if phase is not Phase.EHLO and None not in self.results:  # step by step: there is nothing to say DATA for
+        # Step by step, and nobody is left to say DATA for.
+        if phase is not Phase.EHLO and None not in self.results:
             self.must_reset = True
             return Next.DONE, b""
         return Next.WAIT, self._send(1)
