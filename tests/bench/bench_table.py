@@ -201,7 +201,7 @@ def table(rows: list[Row], results: dict[str, list[Round]]) -> str:
 def caption(options: argparse.Namespace, rsa: list[float], sync: list[float]) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {machine.processor()}: RSA-2048 signature"
-        f" {statistics.median(rsa):.2f} ms (`openssl speed rsa2048`), sync to disk"
+        f" {statistics.median(rsa):.2f} ms (`openssl speed rsa2048`), {machine.together()}, sync to disk"
         f" {statistics.median(sync):.2f} ms; medians,"
         f" `python -m tests.bench.bench_table -n {options.count} -k {options.rounds}`"
     )

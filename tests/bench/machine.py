@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from relay.signer import multibuffer
+
 _SYNCS = 100
 
 
@@ -29,6 +31,11 @@ def rsa_ms() -> float:
     if found is None:
         raise SystemExit(f"openssl speed tells no time of a signature:\n{told}")
     return float(found[1]) * 1000
+
+
+def together() -> str:
+    """Whether the relay has the library that signs eight at a time."""
+    return "with libcrypto_mb" if multibuffer.load() else "without libcrypto_mb"
 
 
 def sync_ms() -> float:
