@@ -1,6 +1,6 @@
 """The signer of one event loop: who needs a signature waits for others that need one.
 
-Eight RSA signatures at a time cost about as much as two made singly, if there is a library for it
+Eight RSA signatures at a time cost less than three made singly, if there is a library for it
 (``multibuffer``).  Eight are made as soon as eight messages wait; fewer, when the loop brought no more in
 its last turns.  A loop that has nothing else to do makes these in less than 0.1 ms, so nobody waits for a
 message that may not come.  Without the library nobody waits at all.

@@ -1,7 +1,7 @@
 """RSA-2048 signatures eight at a time, where libcrypto_mb is installed and the processor fits it.
 
 Intel's multi-buffer library computes one step of eight signatures with each instruction (AVX-512 IFMA): eight
-cost about as much as two of OpenSSL's.  It is Debian's ``libcrypto-mb11`` and is loaded if it is there.
+cost less than three of OpenSSL's.  It is Debian's ``libcrypto-mb11`` and is loaded if it is there.
 It works in constant time.  A wrong signature made with the Chinese remainder theorem gives the key away
 (Boneh, DeMillo, Lipton 1997), so none is handed out before the public key has undone it.
 """
