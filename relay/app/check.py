@@ -54,16 +54,8 @@ async def _check(settings: Settings) -> list[Finding]:
     finally:
         if store is not None:
             store.dispose()
-    return [
-        key,
-        opened,
-        *shared,
-        *ground,
-        probes.signing(),
-        clock,
-        dns,
-        *(one for group in found for one in group),
-    ]
+    here = [key, opened, *shared, *ground, probes.signing(), clock, dns]
+    return [*here, *(one for group in found for one in group)]
 
 
 def _over_the_network(

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from weakref import WeakKeyDictionary
 
 from relay import metrics
 from relay.maillog import Log
-from relay.signer.multibuffer import LANES, MultiBuffer, has_lane
+from relay.signer.multibuffer import LANES, Lane, MultiBuffer, lane_of
 from relay.signing.dkim import SigningKey, Unsigned, signature_of, unsigned
 from relay.submission.headers import HeaderBlock
 
@@ -25,7 +24,7 @@ _PAYS_FROM = 3
 _QUIET_TURNS = 4
 
 # What is made is None if everybody has to sign for himself.
-_Waiting = tuple[RSAPrivateKey, Unsigned, asyncio.Future[bytes | None]]
+_Waiting = tuple[Lane, Unsigned, asyncio.Future[bytes | None]]
 
 
 class Signer:
@@ -34,6 +33,7 @@ class Signer:
     def __init__(self, library: MultiBuffer | None, log: Log) -> None:
         self._library = library
         self._log = log
+        self._lanes: WeakKeyDictionary[SigningKey, Lane | None] = WeakKeyDictionary()
         self._waiting: list[_Waiting] = []
         self._looked_at = 0  # so many waited at the end of the loop's last turn
         self._quiet_turns = 0
@@ -48,16 +48,23 @@ class Signer:
         )
 
     async def _signature(self, one: Unsigned) -> bytes:
-        key = one.key.private_key
-        if self._library is None or not isinstance(key, RSAPrivateKey) or not has_lane(key):
+        lane = self._lane(one.key) if self._library is not None else None
+        if lane is None:
             return _singly(one)
         made: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((key, one, made))
+        self._waiting.append((lane, one, made))
         if len(self._waiting) == LANES:
             self._sign_waiting()
         else:
             self._look_later()
         return await made or _singly(one)
+
+    def _lane(self, key: SigningKey) -> Lane | None:
+        try:
+            return self._lanes[key]
+        except KeyError:
+            lane = self._lanes[key] = lane_of(key.private_key)
+            return lane
 
     def _look_later(self) -> None:
         if not self._is_looking:
@@ -88,7 +95,7 @@ class Signer:
     def _together(self, waiting: Sequence[_Waiting]) -> Sequence[bytes] | None:
         if self._library is None or len(waiting) < _PAYS_FROM:
             return None
-        made = self._library.sign([(key, one.digest) for key, one, _ in waiting])
+        made = self._library.sign([(lane, one.digest) for lane, one, _ in waiting])
         if made is None:
             self._give_up_library()
         else:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from relay.signing.dkim import PrivateKey
 
 LANES: Final = 8
 
@@ -29,21 +30,19 @@ _DIGEST_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
 _PADDING: Final = b"\x00\x01".ljust(_BYTES - len(_DIGEST_INFO) - 33, b"\xff") + b"\x00" + _DIGEST_INFO
 
 _Pointers = ctypes.c_void_p * LANES
-_Wanted = tuple[RSAPrivateKey, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class _Numbers:
+class Lane:
     """A key's numbers as the library reads them, the least octet first, and where in ``memory`` each is."""
 
     addresses: tuple[int, ...]  # n, p, q, d mod (p - 1), d mod (q - 1), 1/q mod p
-    memory: ctypes.Array[ctypes.c_char]
+    memory: ctypes.Array[ctypes.c_char] = field(repr=False)
 
 
-@lru_cache(maxsize=256)
-def _numbers(key: RSAPrivateKey) -> _Numbers | None:
-    """None if the library has no lane for such a key."""
-    if key.key_size != _BITS:
+def lane_of(key: PrivateKey) -> Lane | None:
+    """None if the library signs for no such key: RSA with two primes of 1024 bits, p > q, and e = 65537."""
+    if not isinstance(key, RSAPrivateKey) or key.key_size != _BITS:
         return None
     of = key.private_numbers()
     n, e, half = of.public_numbers.n, of.public_numbers.e, _BITS // 2
@@ -52,12 +51,7 @@ def _numbers(key: RSAPrivateKey) -> _Numbers | None:
     parts = [(n, _BYTES)] + [(part, _BYTES // 2) for part in (of.p, of.q, of.dmp1, of.dmq1, of.iqmp)]
     memory = ctypes.create_string_buffer(b"".join(part.to_bytes(size, "little") for part, size in parts))
     start = ctypes.addressof(memory)
-    return _Numbers((start, *(start + _BYTES + at * _BYTES // 2 for at in range(5))), memory)
-
-
-def has_lane(key: RSAPrivateKey) -> bool:
-    """Whether ``MultiBuffer.sign`` takes the key: two primes of half its length, exponent 65537."""
-    return _numbers(key) is not None
+    return Lane((start, *(start + _BYTES + at * _BYTES // 2 for at in range(5))), memory)
 
 
 class MultiBuffer:
@@ -77,24 +71,22 @@ class MultiBuffer:
         self._from, self._to, self._back = map(_lanes_of, (self._blocks, self._signatures, self._undone))
         self._keys = tuple(_Pointers() for _ in range(6))
 
-    def sign(self, wanted: Sequence[_Wanted]) -> list[bytes] | None:
-        """Signatures (PKCS #1 v1.5) of one to eight SHA-256 digests; each key ``has_lane``.
+    def sign(self, wanted: Sequence[tuple[Lane, bytes]]) -> list[bytes] | None:
+        """Signatures (PKCS #1 v1.5) of one to eight SHA-256 digests, each by the key of its lane.
 
         None if the library failed or one of them is wrong: then none of them may be shown to anybody.
         """
         # All lanes are always computed: what is left over does the first one's work again.
-        lanes = [*wanted, *[wanted[0]] * (LANES - len(wanted))]
-        blocks = b"".join([_PADDING + digest for _, digest in lanes])
+        filled = [*wanted, *[wanted[0]] * (LANES - len(wanted))]
+        blocks = b"".join([_PADDING + digest for _, digest in filled])
         ctypes.memmove(self._blocks, blocks, len(blocks))
-        for lane, (key, _) in enumerate(lanes):
-            numbers = _numbers(key)
-            assert numbers is not None
-            for pointers, address in zip(self._keys, numbers.addresses, strict=True):
-                pointers[lane] = address
+        for at, (lane, _) in enumerate(filled):
+            for pointers, address in zip(self._keys, lane.addresses, strict=True):
+                pointers[at] = address
         modulus, *parts = self._keys
         failed = self._sign(self._from, self._to, *parts, _BITS, *self._signing)
         failed = failed or self._undo(self._to, self._back, modulus, _BITS, *self._undoing)
-        if failed or self._undone.raw[: len(blocks)] != blocks:
+        if failed or self._undone.raw != blocks:
             return None
         made = self._signatures.raw
         return [made[at * _BYTES : (at + 1) * _BYTES] for at in range(len(wanted))]

@@ -46,9 +46,12 @@ class KeyRefused(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class SigningKey:
-    """A private key and where its public half is published; its ``repr`` shows no secret."""
+    """A private key and where its public half is published; its ``repr`` shows no secret.
+
+    What is made of it to sign sooner is kept as long as it is itself, and no longer: ``relay.signer``.
+    """
 
     domain: str
     selector: str

@@ -34,7 +34,7 @@ from relay.queue.writer import GroupWriter, alone
 from relay.quotas.check import Charge
 from relay.quotas.window import UNLIMITED, Quota
 from relay.signer import multibuffer
-from relay.signer.multibuffer import LANES
+from relay.signer.multibuffer import LANES, lane_of
 from relay.signing.dkim import SimpleBodyHash, unsigned
 from relay.signing.rewrite import TraceFacts, rewrite
 from relay.store import ledger, schema
@@ -151,7 +151,9 @@ async def measure_stages(feed: Directory, submission: Submission) -> None:
     measure("DKIM headers and RSA", lambda: sign(headers, digest, keys, at))
     library = multibuffer.load()
     if library is not None:
-        eight = [(keys[0].private_key, one.digest) for one in unsigned(headers, digest, keys, at) * LANES]
+        lane = lane_of(keys[0].private_key)
+        assert lane is not None
+        eight = [(lane, one.digest) for one in unsigned(headers, digest, keys, at) * LANES]
         measure("RSA, eight at a time", lambda: library.sign(eight), LANES)
 
 

@@ -24,6 +24,7 @@ import pytest
 
 from relay.app.recorder import Recorder
 from tests.support.gateway import free_ports, transact
+from tests.support.multibuffer import library
 from tests.support.peers import absent, require
 from tests.support.sandbox import CREDENTIALS, HOLD, read_unit
 
@@ -298,6 +299,11 @@ def test_sandbox_keeps_the_service_from(probed, setting):
     if setting == "LimitNOFILE" and hard < 65536 and probed[setting] == [hard, hard]:
         pytest.skip(f"{setting}: this machine lets nobody raise its limit of {hard}")
     assert probed[setting] == SHOWN[setting]
+
+
+def test_sandbox_lets_the_service_sign_eight_at_a_time(probed):
+    library()
+    assert probed["signs together"] is True
 
 
 def test_service_is_its_own_user_and_sees_no_other_users_processes(probed):

@@ -53,7 +53,14 @@ def _is_read_only(path: str) -> bool:
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
+def _signs_together() -> bool:
+    from relay.signer import multibuffer  # installed beside this interpreter
+
+    return multibuffer.load() is not None
+
+
 PROBES: dict[str, Callable[[], object]] = {
+    "signs together": _signs_together,
     "User": lambda: [os.geteuid(), os.getgroups()],
     "UMask": _made_mode,
     "StateDirectory": lambda: _write("/var/lib/relay/probe"),

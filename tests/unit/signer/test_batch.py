@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from relay.signer.batch import Signer
-from relay.signer.multibuffer import MultiBuffer
+from relay.signer.multibuffer import Lane, MultiBuffer
 from relay.signing.dkim import SigningError, SigningKey, SimpleBodyHash, public_record
 from relay.submission.headers import HeaderBlock, parse_headers
 from tests.support.dkim_verifier import verifies
@@ -30,11 +31,24 @@ class Lanes:
         self.calls: list[int] = []
         self._broken = broken
 
-    def sign(self, wanted: Sequence[tuple[rsa.RSAPrivateKey, bytes]]) -> list[bytes] | None:
+    def sign(self, wanted: Sequence[tuple[Lane, bytes]]) -> list[bytes] | None:
         self.calls.append(len(wanted))
         if self._broken:
             return None
-        return [key.sign(digest, PKCS1v15(), Prehashed(SHA256())) for key, digest in wanted]
+        return [key_in(lane).sign(digest, PKCS1v15(), Prehashed(SHA256())) for lane, digest in wanted]
+
+
+def key_in(lane: Lane) -> rsa.RSAPrivateKey:
+    """The key again, from the numbers in its lane's memory."""
+    n = int.from_bytes(lane.memory[:256], "little")
+    p, q, dp, dq, inverse = (
+        int.from_bytes(lane.memory[start : start + 128], "little") for start in range(256, 896, 128)
+    )
+    d = rsa.rsa_recover_private_exponent(65537, p, q)
+    public = rsa.RSAPublicNumbers(65537, n)
+    return rsa.RSAPrivateNumbers(p, q, d, dp, dq, inverse, public).private_key(
+        unsafe_skip_rsa_key_validation=True
+    )
 
 
 class Lines:
@@ -146,6 +160,19 @@ def test_keys_without_a_lane_sign_singly() -> None:
     assert all_verify(fields, long)
 
 
+def test_numbers_of_a_key_go_with_it() -> None:
+    by = signer(Lanes())
+
+    async def run() -> int:
+        key = SigningKey("owner.example", "r1", "rsa-sha256", rsa.generate_private_key(65537, 2048))
+        await sign_at_once(by, 3, key)
+        return len(by._lanes)
+
+    assert asyncio.run(run()) == 1
+    gc.collect()
+    assert len(by._lanes) == 0
+
+
 def test_a_wrong_signature_is_the_librarys_last(key: SigningKey) -> None:
     lanes, log = Lanes(broken=True), Lines()
     by = signer(lanes, log)
@@ -162,7 +189,7 @@ def test_a_wrong_signature_is_the_librarys_last(key: SigningKey) -> None:
 
 def test_a_library_that_raises_leaves_nobody_waiting(key: SigningKey) -> None:
     class Raising(Lanes):
-        def sign(self, wanted: Sequence[tuple[rsa.RSAPrivateKey, bytes]]) -> list[bytes] | None:
+        def sign(self, wanted: Sequence[tuple[Lane, bytes]]) -> list[bytes] | None:
             raise OSError("broken")
 
     async def run() -> list[bytes]:
