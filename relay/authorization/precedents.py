@@ -13,8 +13,10 @@ from relay.authorization.decision import Allowed, Decision, Ground, Rules, decid
 from relay.authorization.send import Send
 from relay.submission.principal import Principal
 
-# Each From of an application is a question of its own.
-_MOST = 256
+# Each address of From has a ground of its own already: here differ display names and the hosts of an
+# application.  There may be a thousand grounds, and a precedent takes about two kilobytes.
+_MOST = 16
+_LONGEST_CHARACTERS = 1024
 
 
 class Precedents:
@@ -35,7 +37,7 @@ class Precedents:
         if held is not None:
             return held
         decision = decide(send, self._ground, self._rules)
-        if isinstance(decision, Allowed):
+        if isinstance(decision, Allowed) and _characters(send) <= _LONGEST_CHARACTERS:
             if len(self._allowed) >= _MOST:
                 self._allowed.clear()
             self._allowed[question] = decision
@@ -54,6 +56,11 @@ def _question(send: Send) -> object:
         send.user_agent,
         send.configuration_set,
     )
+
+
+def _characters(send: Send) -> int:
+    """Of the texts that a sender may make as long as a header field."""
+    return sum(len(claim.shown) for claim in send.claims) + len(send.user_agent or "")
 
 
 def _looks_at_each_message(ground: Ground, rules: Rules) -> bool:

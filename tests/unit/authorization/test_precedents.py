@@ -177,9 +177,26 @@ def test_a_refusal_is_no_precedent(asked: list[Send]) -> None:
 def test_memory_is_bounded(asked: list[Send]) -> None:
     before = on(ground(lent()))
     for number in range(1000):
-        before.decide(submission(from_=f"a{number}@owner.example"))
-    assert len(before._allowed) <= 256
+        before.decide(submission(from_=f"Ann {number} <ann@owner.example>"))
+    assert len(before._allowed) <= 16, "a worker holds up to 1,024 of these (store/directory.py)"
     assert len(asked) == 1000
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        {"from_": f"{'x' * 2000} <ann@owner.example>"},
+        {"sender": f"{'x' * 2000} <a@owner.example>"},
+        {"user_agent": "x" * 2000},
+    ],
+    ids=["from", "sender", "agent"],
+)
+def test_what_is_long_is_not_kept(asked: list[Send], long: dict[str, Any]) -> None:
+    before = on(ground(lent()))
+    assert isinstance(before.decide(submission(**long)), Allowed)
+    assert before.decide(submission(**long)) == before.decide(submission(**long))
+    assert len(asked) == 3
+    assert not before._allowed
 
 
 def test_messages_of_one_sender_differ_in_nothing_else_that_policies_see() -> None:
