@@ -1,6 +1,6 @@
 """What need not be kept any longer: bodies once their message is done, records after their days.
 
-Bodies go within seconds, in batches behind the clients' backs: nothing reads them after the last recipient
+Bodies go at once or within seconds (``relay.queue.settlement``): nothing reads them after the last recipient
 is settled, and at full speed they would fill a disk in a day.  Records (message, recipients, attempts,
 notices, notifications, refusals) stay for the days of the settings.  Both only ever look at what is
 finished; a crash leaves something over for the sweep at the next start.
@@ -57,7 +57,7 @@ def _purge_some(count: int) -> Prepared:
 
 
 class Retention:
-    """Removes for one worker process.  ``finished`` is filled by the settlement, on another thread."""
+    """Removes for one worker process.  ``finished`` is filled by the settlement's thread, if at all."""
 
     def __init__(self, writer: GroupWriter, days: int, finished: deque[int]) -> None:
         self._writer = writer

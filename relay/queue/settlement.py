@@ -5,6 +5,11 @@ it, and was not tried since.  A permanent failure is recorded only together with
 crash can lose the notice; a delivery or a passing failure has one if somebody listens for it.  An address
 that is bad for good gets on the account's suppression list with it.  What moves the account's reputation is
 counted there too.
+
+On SQLite the body goes with the last recipient: its pages are taken for the next one while they are hot, and
+log and file hold few of them, which is a quarter more messages of 50 KB than if it goes a second later.  On
+PostgreSQL deleted rows cost until they are vacuumed, and two nodes that settle the last recipients at once
+would each see the other's still waiting; so bodies are removed later, many at a time.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from relay.outcome.simulator import box_of, kind_of
 from relay.outcome.transitions import State
 from relay.queue.accounting import count_settled
 from relay.queue.event_rows import insert_events, new_row
+from relay.queue.retention import purge_bodies
 from relay.queue.simulation import Simulation
 from relay.queue.spool import insert_messages
 from relay.queue.suppression import hard_bounces, suppress
@@ -62,7 +68,7 @@ _INSERT_ATTEMPT = RowInsert(
 class Settlement:
     """Settles for one worker process.  ``next_id`` makes the outbox rows' ids.
 
-    ``finished`` collects messages of which a recipient is done, for whoever removes their bodies.
+    ``finished`` collects messages of which a recipient is done and whose bodies are to be removed later.
     """
 
     def __init__(
@@ -80,8 +86,15 @@ class Settlement:
     def _run(self, connection: Connection, payloads: Sequence[Sequence[Settled]]) -> list[None]:
         settled = [one for payload in payloads for one in payload]
         settle(connection, settled, self._next_id, self._simulation)
-        self.finished.extend({one.message.id for one in settled if not isinstance(one.outcome, Deferred)})
+        self._let_go(connection, {one.message.id for one in settled if not isinstance(one.outcome, Deferred)})
         return [None] * len(payloads)
+
+    def _let_go(self, connection: Connection, finished: set[int]) -> None:
+        """A recipient of these messages is done: their bodies go now or later, if no other one waits."""
+        if connection.dialect.name == "sqlite":
+            purge_bodies(connection, list(finished))
+        else:
+            self.finished.extend(finished)
 
 
 def settle(

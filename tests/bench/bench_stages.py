@@ -26,7 +26,6 @@ from relay.control.ground import Ground
 from relay.outcome.outcome import Delivered
 from relay.queue import workers
 from relay.queue.ids import Ids
-from relay.queue.retention import purge_bodies
 from relay.queue.settlement import Settlement
 from relay.queue.spool import Spool
 from relay.queue.values import Consignment, NewMessage, QueuedRecipient
@@ -210,15 +209,10 @@ async def measure_queue(store: Store) -> None:
         done = [settled(one, Delivered()) for one in batch]
         await asyncio.gather(*(settlement.settle([one]) for one in done))
 
-    async def purge() -> None:
-        gone = [settlement.finished.popleft() for _ in range(min(BATCH, len(settlement.finished)))]
-        await writer.submit(alone(lambda connection: purge_bodies(connection, gone)))
-
     measure("ledger entry composed", ledger_entry)
     await measure_async(f"commit, {BATCH} at once", commit, BATCH)
     await measure_async(f"ledger sealed, {SEALED} at once", seal, SEALED)
     await measure_async(f"settlement, {BATCH} at once", settle, BATCH)
-    await measure_async(f"body removed, {BATCH} at once", purge, BATCH)
     await writer.stop()
 
 
