@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
@@ -74,6 +75,35 @@ async def test_batch_goes_after_the_window_though_others_are_still_sending(write
     await quiet_turns()
     assert not writer._busy
     assert await asyncio.wait_for(future, 2) == 1
+
+
+def work(seconds: float) -> None:
+    """Keep the loop from everything else."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+async def test_batch_waits_longer_for_the_others_while_the_loop_works(writer: GroupWriter):
+    writer.transaction_opened()
+    writer.transaction_opened()
+    first = writer.submit(job("first"))
+    await quiet_turns()
+    work(0.008)
+    await quiet_turns()
+    assert not writer._busy, "the window is over, but what the loop works for is about to come"
+    assert await asyncio.gather(first, writer.submit(job("second"))) == [2, 2]
+
+
+async def test_batch_does_not_wait_for_ever_for_a_loop_that_works(writer: GroupWriter):
+    writer.transaction_opened()
+    writer.transaction_opened()
+    future = writer.submit(job("one"))
+    await quiet_turns()
+    work(0.025)
+    await quiet_turns()
+    assert writer._busy
+    assert await future == 1
 
 
 async def test_batch_goes_when_the_other_transactions_end(writer: GroupWriter):
