@@ -37,6 +37,8 @@ _PAGE_BYTES = 8_192
 _CHECKPOINT_COMMITS = 32
 _LARGEST_LOG_BYTES = 128 * 1024 * 1024
 _BUSY_MILLISECONDS = 5_000
+# Statements that a connection keeps prepared; those of a batch are there for many numbers of rows.
+_PREPARED = 300
 _CONNECT_SECONDS = 5
 
 
@@ -69,7 +71,11 @@ class Store:
                 poolclass=QueuePool,
                 pool_size=4,
                 max_overflow=4,
-                connect_args={"check_same_thread": False, "timeout": _BUSY_MILLISECONDS / 1000},
+                connect_args={
+                    "check_same_thread": False,
+                    "timeout": _BUSY_MILLISECONDS / 1000,
+                    "cached_statements": _PREPARED,
+                },
             )
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_immediate if writes else _begin_deferred)
@@ -329,6 +335,7 @@ def _driver(connection: Connection) -> Any:
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    connection.prepared_max = _PREPARED
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit = on")
         cursor.execute("SET statement_timeout = '30s'")
