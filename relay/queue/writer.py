@@ -72,6 +72,7 @@ class GroupWriter:
         self._began_at = 0.0
         self._was_refused = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0  # uvloop's handle of a moment that has come does not tell it
         self._waits_since = (0.0, 0.0)  # by the loop's clock, and by the CPU that its thread has used
         self._under_way: Sequence[Job[Any]] = ()
         self._watchdog: asyncio.TimerHandle | None = None
@@ -153,11 +154,11 @@ class GroupWriter:
         """The batch goes then, unless the loop works all the time; ``at`` is by the loop's clock."""
         assert self._loop is not None
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._timer_at <= at:
                 return
             self._timer.cancel()
         self._waits_since = self._loop.time(), time.thread_time()
-        self._timer = self._loop.call_at(at, self._window_ended)
+        self._timer, self._timer_at = self._loop.call_at(at, self._window_ended), at
 
     def _window_ended(self) -> None:
         assert self._loop is not None

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import uvloop
 from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -104,6 +105,26 @@ async def test_batch_does_not_wait_for_ever_for_a_loop_that_works(writer: GroupW
     await quiet_turns()
     assert writer._busy
     assert await future == 1
+
+
+def test_window_that_is_over_at_once_is_looked_at_again(store: Store):
+    """On uvloop, as in the gateway: a timer of its that is due already is of another kind."""
+
+    async def main() -> int:
+        writer = GroupWriter(store)
+        writer.start()
+        writer.transaction_opened()
+        writer.transaction_opened()
+        future = writer.submit(job("one"))
+        now = asyncio.get_running_loop().time()
+        writer._wait_until(now)
+        writer._wait_until(now + 1)
+        writer._wait_until(now - 1)
+        result = await asyncio.wait_for(future, 2)
+        await writer.stop()
+        return result
+
+    assert uvloop.run(main()) == 1
 
 
 async def test_batch_goes_when_the_other_transactions_end(writer: GroupWriter):
