@@ -72,6 +72,7 @@ class GroupWriter:
         self._began_at = 0.0
         self._was_refused = False
         self._timer: asyncio.TimerHandle | None = None
+        self._window_seconds = _WINDOW_SECONDS  # of the batch that gathers
         self._timer_at = 0.0  # uvloop's handle of a moment that has come does not tell it
         self._waits_since = (0.0, 0.0)  # by the loop's clock, and by the CPU that its thread has used
         self._under_way: Sequence[Job[Any]] = ()
@@ -148,7 +149,7 @@ class GroupWriter:
         elif has_grown or 0 < self._clients_waiting >= self._open_transactions:
             self._flush()
         else:
-            self._wait_until(self._urgent.submitted_at + _WINDOW_SECONDS)
+            self._wait_until(self._urgent.submitted_at + self._window_seconds)
 
     def _wait_until(self, at: float) -> None:
         """The batch goes then, unless the loop works all the time; ``at`` is by the loop's clock."""
@@ -161,16 +162,21 @@ class GroupWriter:
         self._timer, self._timer_at = self._loop.call_at(at, self._window_ended), at
 
     def _window_ended(self) -> None:
-        assert self._loop is not None
         self._timer = None
         if self._busy or not self._pending:
             return
-        latest = self._urgent.submitted_at + _BUSY_WINDOW_SECONDS if self._urgent is not None else 0.0
-        now = self._loop.time()
-        if now < latest and self._has_worked(now):
-            self._wait_until(min(now + _WINDOW_SECONDS, latest))
-        else:
+        if self._urgent is None or not self._prolong(self._urgent.submitted_at):
             self._flush()
+
+    def _prolong(self, since: float) -> bool:
+        """Wait on, if it is worth it and the batch has not waited for long."""
+        assert self._loop is not None
+        now = self._loop.time()
+        if now - since >= _BUSY_WINDOW_SECONDS or not self._has_worked(now):
+            return False
+        self._window_seconds = min(now - since + _WINDOW_SECONDS, _BUSY_WINDOW_SECONDS)
+        self._wait_until(since + self._window_seconds)
+        return True
 
     def _has_worked(self, now: float) -> bool:
         """Whether the loop was busy while the batch waited: then what it works on is about to come."""
@@ -187,6 +193,7 @@ class GroupWriter:
         self._clients_waiting = sum(job.is_awaited_by_client for job in self._pending)
         self._urgent = next((job for job in self._pending if not job.is_patient), None)
         self._looked_at = 0
+        self._window_seconds = _WINDOW_SECONDS
         self._busy = True
         self._began_at = time.monotonic()
         self._under_way = batch

@@ -69,12 +69,18 @@ async def test_lone_client_does_not_wait_for_the_window(writer: GroupWriter):
     assert await future == 1
 
 
-async def test_batch_goes_after_the_window_though_others_are_still_sending(writer: GroupWriter):
+async def first_of_two(writer: GroupWriter) -> asyncio.Future[int]:
+    """One client waits, another is still sending."""
     writer.transaction_opened()
     writer.transaction_opened()
-    future = writer.submit(job("one"))
+    future = writer.submit(job("first"))
     await quiet_turns()
     assert not writer._busy
+    return future
+
+
+async def test_batch_goes_after_the_window_though_others_are_still_sending(writer: GroupWriter):
+    future = await first_of_two(writer)
     assert await asyncio.wait_for(future, 2) == 1
 
 
@@ -86,21 +92,26 @@ def work(seconds: float) -> None:
 
 
 async def test_batch_waits_longer_for_the_others_while_the_loop_works(writer: GroupWriter):
-    writer.transaction_opened()
-    writer.transaction_opened()
-    first = writer.submit(job("first"))
-    await quiet_turns()
+    first = await first_of_two(writer)
     work(0.008)
     await quiet_turns()
     assert not writer._busy, "the window is over, but what the loop works for is about to come"
     assert await asyncio.gather(first, writer.submit(job("second"))) == [2, 2]
 
 
-async def test_batch_does_not_wait_for_ever_for_a_loop_that_works(writer: GroupWriter):
-    writer.transaction_opened()
-    writer.transaction_opened()
-    future = writer.submit(job("one"))
+async def test_what_comes_in_a_longer_window_does_not_end_it(writer: GroupWriter):
+    await first_of_two(writer)
+    work(0.006)
     await quiet_turns()
+    ends_at = writer._timer_at
+    outcome = writer.submit(Job(_write, "outcome", is_patient=True))
+    await quiet_turns()
+    assert writer._timer_at == ends_at
+    assert await outcome == 2
+
+
+async def test_batch_does_not_wait_for_ever_for_a_loop_that_works(writer: GroupWriter):
+    future = await first_of_two(writer)
     work(0.025)
     await quiet_turns()
     assert writer._busy
@@ -113,9 +124,7 @@ def test_window_that_is_over_at_once_is_looked_at_again(store: Store):
     async def main() -> int:
         writer = GroupWriter(store)
         writer.start()
-        writer.transaction_opened()
-        writer.transaction_opened()
-        future = writer.submit(job("one"))
+        future = await first_of_two(writer)
         now = asyncio.get_running_loop().time()
         writer._wait_until(now)
         writer._wait_until(now + 1)
@@ -128,11 +137,7 @@ def test_window_that_is_over_at_once_is_looked_at_again(store: Store):
 
 
 async def test_batch_goes_when_the_other_transactions_end(writer: GroupWriter):
-    writer.transaction_opened()
-    writer.transaction_opened()
-    future = writer.submit(job("one"))
-    await quiet_turns()
-    assert not writer._busy
+    future = await first_of_two(writer)
     writer.transaction_closed()
     await quiet_turns()
     assert writer._busy
